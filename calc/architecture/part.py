@@ -1,0 +1,153 @@
+"""What a part of a model declares: its weights and what it caches. Data only, no totals.
+
+Everything else (parameter counts, sharded and quantized bytes, LoRA targets, cache sizes) is
+computed from these declarations by `calc.formulas`, which know nothing about particular models.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+Role = Literal["linear", "expert", "router", "embedding", "position", "table", "head", "norm", "conv", "vector"]
+"""What a weight is for; formats say which roles they quantize.
+
+linear: a matrix of a matrix multiplication; expert: the same inside a routed expert; router: the
+expert gate; embedding: the input token table; position: learned or relative positions; table:
+another lookup table (token types, per-layer embeddings); head: the output projection over the
+vocabulary; norm: normalisation scales; conv: (short or patch) convolutions; vector: other scalars
+and vectors (decays, sinks, magnitudes).
+"""
+
+Split = Literal["column", "row", "replicated"]
+"""How tensor parallelism cuts a weight: by outputs, by inputs, or not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weight:
+    """One weight tensor (or `copies` equal ones, such as experts), declared once."""
+
+    name: str
+    """Short name within the part (`q`, `k`, `v`, `o`, `gate`, `up`, `down`, ...); LoRA targets use it."""
+    outputs: int
+    """Output features; the length of a vector; the rows of a table."""
+    inputs: int = 1
+    """Input features (the contiguous dimension that quantization blocks run along); 1 for a vector."""
+    role: Role = "linear"
+    bias: bool = False
+    """Whether `outputs` bias terms come with each copy."""
+    split: Split = "replicated"
+    units: int = 0
+    """Indivisible pieces along the split dimension (heads, groups); 0 where any division is legal.
+    Fewer units than ranks are replicated, so each rank holds ceil(units / tensor) of them."""
+    copies: int = 1
+    """Equal tensors stored (the experts of a layer)."""
+    used: float = 1
+    """Copies that one token passes through."""
+    stored: bool = True
+    """False for a weight that is another one's storage (tied head, shared block): it computes, but counts no
+    bytes where its owner is on the same device."""
+
+    @property
+    def elements(self) -> int:
+        """Stored elements of all copies, biases included, whoever owns them."""
+        return self.copies * self.outputs * (self.inputs + self.bias)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """What one part keeps of the tokens it has seen, per sequence."""
+
+    name: str
+    """`k`, `v`, `latent`, `index_key`, `state`, `conv`, ..."""
+    heads: int
+    """Pieces that tensor parallelism can divide; fewer than ranks are replicated."""
+    width: int
+    """Elements per head, per token or (for a state) per sequence."""
+    keeps: Literal["tokens", "encoder", "sequence"] = "tokens"
+    """tokens: one entry per token of the sequence; encoder: per token of the encoder's input;
+    sequence: a state of fixed size."""
+    window: int | None = None
+    """Most tokens kept (sliding window, attention chunk); None keeps all."""
+    stride: int = 1
+    """Tokens that share one entry (compressed attention)."""
+    split: bool = True
+    """Whether tensor parallelism divides the heads; False for a latent that all heads read."""
+    format: str | None = None
+    """A fixed storage format (recurrent states in fp32); None follows the KV format or, for a
+    state, the model's own 16-bit format."""
+
+
+class Part(ABC):
+    """A piece of a layer. Subclasses are frozen dataclasses and final.
+
+    `group` names the branch of the memory ledger that its weights are reported under.
+    """
+
+    __slots__ = ()
+    group: ClassVar[str]
+
+    @abstractmethod
+    def weights(self) -> tuple[Weight, ...]:
+        """Each weight once."""
+
+    def cache(self) -> tuple[Cache, ...]:
+        """What is kept between tokens; nothing by default."""
+        return ()
+
+    def width(self) -> int:
+        """Widest live activation per token beside the residual stream, in elements, undivided.
+
+        The sum of the inputs and outputs that exist at once inside the part; zero where the part
+        works in place.
+        """
+        return 0
+
+
+def linear(name: str, inputs: int, outputs: int, *, bias: bool = False, split: Split = "replicated",
+           units: int = 0, role: Role = "linear", copies: int = 1, used: float = 1) -> Weight:  # fmt: skip
+    """A matrix with `inputs` columns and `outputs` rows."""
+    return Weight(name=name, inputs=inputs, outputs=outputs, bias=bias, split=split, units=units, role=role,
+                  copies=copies, used=used)  # fmt: skip
+
+
+def vector(name: str, size: int, *, role: Role = "vector", split: Split = "replicated", units: int = 0) -> Weight:
+    """`size` scalars."""
+    return Weight(name=name, outputs=size, role=role, split=split, units=units)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extra(Part):
+    """Weights with no mechanism of their own: poolers, projectors, adapters between blocks.
+
+    The place for what a family adds to the common parts, so that no part grows a flag per family.
+    """
+
+    declared: tuple[Weight, ...]
+    group: ClassVar[str] = "other"
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.declared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared(Part):
+    """A part whose weights another layer owns (Zamba's shared block, ALBERT's layers).
+
+    It caches and computes as its own; its weights are not stored again.
+    """
+
+    part: Part
+    group: ClassVar[str] = "shared"
+
+    def weights(self) -> tuple[Weight, ...]:
+        from dataclasses import replace
+
+        return tuple(replace(weight, stored=False) for weight in self.part.weights())
+
+    def cache(self) -> tuple[Cache, ...]:
+        return self.part.cache()
+
+    def width(self) -> int:
+        return self.part.width()

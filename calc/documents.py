@@ -1,0 +1,262 @@
+"""Text to plain Python data, with the line of every key: YAML and JSON as this project reads them.
+
+Safer and stricter than the parsers' defaults:
+
+- depth, size and number of values are bounded *before* a tree is built (libyaml's composer
+  overflows the C stack on 100,000 nested brackets);
+- a key given twice is an error (the parsers let the last one win in silence);
+- plain scalars follow YAML 1.2: `1e3` and `989e12` are numbers, `8:10` and `NO` are text;
+- NaN and infinity are errors.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from calc.errors import BadValueError, CalcError, FileError, shown
+
+MAX_DEPTH = 40
+"""Nesting of lists and mappings; the deepest real file (a multimodal config) has 6."""
+MAX_VALUES = 2_000_000
+"""Values in one file; a safetensors index of a 1 TB mixture of experts has some 200,000."""
+MAX_TEXT_BYTES = 64 * 2**20
+"""Size of a YAML or JSON file."""
+
+Key = str | int
+Path_ = tuple[Key, ...]
+
+_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_FLOAT = re.compile(r"[-+]?(\.\d+|\d[\d_]*(\.\d*)?)([eE][-+]?\d+)?")
+_SPECIAL = {"": None, "~": None, "null": None, "Null": None, "NULL": None, "true": True, "True": True,
+            "TRUE": True, "false": False, "False": False, "FALSE": False}  # fmt: skip
+
+
+class Document:
+    """One parsed document: `data`, where it came from (`name`), and the line of each path in it."""
+
+    __slots__ = ("data", "lines", "name")
+
+    def __init__(self, data: Any, name: str, lines: dict[Path_, int] | None = None) -> None:
+        self.data = data
+        self.name = name
+        self.lines = lines or {}
+
+    def place(self, path: Path_ = ()) -> str:
+        """`file:line: key.subkey`, the line that of the nearest enclosing key whose line is known."""
+        known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
+        line = f":{self.lines[known]}" if known is not None else ""
+        dotted = ".".join(str(key)[:60] for key in path)
+        return f"{self.name}{line}: {dotted}" if dotted else f"{self.name}{line}"
+
+    def mapping(self) -> dict[str, Any]:
+        """The data, which must be a mapping with text keys."""
+        if not isinstance(self.data, dict):
+            kind = "nothing" if self.data is None else type(self.data).__name__
+            raise FileError(f"expected a mapping of keys to values, found {kind}", self.place())
+        return self.data
+
+
+def read_bytes(path: str | Path, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """A file's content, with an error of ours where it can't be had or is larger than `limit`."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError(f"can't read it: {reason}", shown(str(path)).strip("'")) from None
+    if len(content) > limit:
+        raise FileError(f"larger than {limit // 2**20} MiB, which no specification is", str(path))
+    return content
+
+
+def read_text(path: str | Path) -> str:
+    """A UTF-8 text file (a byte order mark is allowed)."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(f"not UTF-8 text (byte {error.start})", str(path)) from None
+
+
+def load_yaml(text: str, name: str) -> list[Document]:
+    """The documents of a YAML stream; an empty stream has none."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return _documents(yaml, yaml.parse(text, Loader=loader), name)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise FileError(f"not valid YAML: {error.problem or error.context}", where) from None
+    except yaml.YAMLError as error:  # a character that YAML forbids
+        raise FileError(f"not valid YAML: {str(error).splitlines()[0][:120]}", name) from None
+    except RecursionError:
+        raise FileError("nested too deeply", name) from None
+
+
+def _documents(yaml: Any, events: Any, name: str) -> list[Document]:
+    """Build data from parser events with an explicit stack, so that depth is ours to bound."""
+    documents: list[Document] = []
+    lines: dict[Path_, int] = {}
+    stack: list[tuple[Any, Path_]] = []  # open containers and their paths
+    pending: list[Any] = []  # for each open mapping, the key that waits for its value
+    values = 0
+    root: Any = None
+
+    def fail(message: str, event: Any) -> CalcError:
+        return FileError(message, f"{name}:{event.start_mark.line + 1}")
+
+    def path_of_next() -> Path_:
+        if not stack:
+            return ()
+        container, path = stack[-1]
+        return (*path, len(container) if isinstance(container, list) else pending[-1])
+
+    def attach(value: Any, event: Any) -> None:
+        nonlocal root
+        if not stack:
+            root = value
+            lines.setdefault((), event.start_mark.line + 1)
+            return
+        container, path = stack[-1]
+        if isinstance(container, list):
+            lines[(*path, len(container))] = event.start_mark.line + 1
+            container.append(value)
+            return
+        container[pending[-1]] = value
+        pending[-1] = _NO_KEY
+
+    for event in events:
+        if isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent | yaml.MappingStartEvent):
+            values += 1
+            if values > MAX_VALUES:
+                raise fail(f"more than {MAX_VALUES:,} values", event)
+            waits_for_key = bool(stack) and isinstance(stack[-1][0], dict) and pending[-1] is _NO_KEY
+            if waits_for_key:
+                if not isinstance(event, yaml.ScalarEvent):
+                    raise fail("a key must be plain text, not a list or a mapping", event)
+                container, path = stack[-1]
+                key = event.value
+                if key in container:
+                    first = lines.get((*path, key))
+                    raise fail(f"key {shown(key)} is given twice (first on line {first})", event)
+                if key == "<<":
+                    raise fail("merge keys (<<) are not supported; write the keys out", event)
+                lines[(*path, key)] = event.start_mark.line + 1
+                container[key] = None
+                pending[-1] = key
+                continue
+            if isinstance(event, yaml.ScalarEvent):
+                plain = event.style is None or event.style == ""
+                try:
+                    value = _scalar(event.value) if plain else event.value
+                except CalcError as error:
+                    raise error.at(f"{name}:{event.start_mark.line + 1}") from None
+                attach(value, event)
+                continue
+            if len(stack) >= MAX_DEPTH:
+                raise fail(f"nested more than {MAX_DEPTH} deep", event)
+            path = path_of_next()
+            child: Any = [] if isinstance(event, yaml.SequenceStartEvent) else {}
+            attach(child, event)
+            stack.append((child, path))
+            if isinstance(child, dict):
+                pending.append(_NO_KEY)
+        elif isinstance(event, yaml.SequenceEndEvent):
+            stack.pop()
+        elif isinstance(event, yaml.MappingEndEvent):
+            stack.pop()
+            pending.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            raise fail("anchors and aliases (&, *) are not supported; write the value out", event)
+        elif isinstance(event, yaml.DocumentStartEvent):
+            root, lines = None, {}
+        elif isinstance(event, yaml.DocumentEndEvent):
+            documents.append(Document(root, name, lines))
+    return documents
+
+
+_NO_KEY = object()
+
+
+def _scalar(text: str) -> Any:
+    """A plain scalar by YAML 1.2's core schema (null, bool, int, float, else text)."""
+    if text in _SPECIAL:
+        return _SPECIAL[text]
+    if len(text) <= 400:
+        if _INT.fullmatch(text):
+            return int(text.replace("_", ""))
+        if _FLOAT.fullmatch(text):
+            return float(text.replace("_", ""))
+    if text.lower() in (".nan", ".inf", "-.inf", "+.inf"):
+        raise BadValueError(f"{text} is not a usable number")
+    return text
+
+
+def load_json(text: str | bytes, name: str) -> Document:
+    """A JSON document (without line numbers: configs are machine-written)."""
+    import json
+
+    depth = _json_depth(text)
+    if depth > MAX_DEPTH:
+        raise FileError(f"nested more than {MAX_DEPTH} deep", name)
+    try:
+        data = json.loads(text, parse_constant=_bad_constant, object_pairs_hook=_unique_keys)
+    except CalcError as error:
+        raise error.at(name) from None
+    except json.JSONDecodeError as error:
+        raise FileError(f"not valid JSON: {error.msg}", f"{name}:{error.lineno}") from None
+    except (RecursionError, UnicodeDecodeError, ValueError) as error:
+        raise FileError(f"not valid JSON: {str(error)[:120]}", name) from None
+    return Document(data, name)
+
+
+def _json_depth(text: str | bytes) -> int:
+    """Deepest nesting of brackets outside strings, found without recursion."""
+    source = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    depth = deepest = 0
+    for match in _JSON_TOKEN.finditer(source):
+        token = match[0]
+        if token in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+            if deepest > MAX_DEPTH:
+                break
+        elif token in "]}":
+            depth -= 1
+    return deepest
+
+
+_JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+
+
+def _bad_constant(text: str) -> Any:
+    # transformers writes Infinity for an unbounded time step; an infinite *size* fails where it is read
+    return math.inf if text == "Infinity" else -math.inf if text == "-Infinity" else math.nan
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise FileError(f"key {shown(key)} is given twice")
+            seen.add(key)
+    return data
+
+
+def load_file(path: str | Path) -> list[Document]:
+    """The documents of a .yaml or .json file, told apart by content: JSON starts with a brace."""
+    text = read_text(path)
+    name = str(path)
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            return [load_json(text, name)]
+        except FileError:
+            if name.endswith(".json"):
+                raise
+    return load_yaml(text, name)
