@@ -1,0 +1,55 @@
+"""How a model is laid over devices: the `parallel` section of a scenario."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from calc.specs.fields import key
+from calc.xp import Number
+
+SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble", "dualpipe")
+SHARDINGS = ("none", "zero1", "zero2", "zero3")
+OFFLOADS = ("none", "optimizer", "parameters", "activations")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel:
+    """Degrees of parallelism as a scenario gives them; None is 'not given'."""
+
+    data: Number | None = key("count?", None, whole=True, minimum=1, doc="data-parallel replicas; derived if absent")
+    tensor: Number | None = key("count?", None, whole=True, minimum=1, doc="devices that share each matrix")
+    sequence: bool | None = key("flag?", None, doc="sequence parallelism in the tensor group; true if tensor > 1")
+    pipeline: Number | None = key("count?", None, whole=True, minimum=1, doc="pipeline stages")
+    virtual_pipeline: Number = key("count", 1, whole=True, minimum=1, doc="interleaved chunks per stage")
+    schedule: str = key("name", "1f1b", choices=SCHEDULES, doc="pipeline schedule")
+    context: Number = key("count", 1, whole=True, minimum=1, doc="devices that share each sequence")
+    expert: Number = key("count", 1, whole=True, minimum=1, doc="devices that share a layer's experts")
+    expert_tensor: Number | None = key("count?", None, whole=True, minimum=1, doc="devices that share one expert")
+    sharding: str | None = key("name?", None, choices=SHARDINGS, doc="ZeRO stage; default the software's")
+    shard_group: Number | None = key("count?", None, whole=True, minimum=1, doc="devices that share one sharded copy")
+    offload: Any = key("texts", ("none",), choices=OFFLOADS, doc="what is kept off the device")
+    offload_to: str = key("name", "cpu", choices=("cpu", "nvme"), doc="where it is kept")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A plan with every degree decided. Fields may be numbers or equal-length arrays."""
+
+    data: Number = 1
+    """Replicas, each with its share of the batch."""
+    tensor: Number = 1
+    """Devices that share each matrix."""
+    pipeline: Number = 1
+    """Stages, each with its share of the layers."""
+    context: Number = 1
+    """Devices that share each sequence."""
+    expert: Number = 1
+    """Devices that the experts of a layer are spread over."""
+    expert_tensor: Number = 1
+    """Devices that share one expert."""
+
+    @property
+    def devices(self) -> Number:
+        """Devices in all."""
+        return self.data * self.tensor * self.pipeline * self.context
