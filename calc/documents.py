@@ -35,17 +35,24 @@ _SPECIAL = {"": None, "~": None, "null": None, "Null": None, "NULL": None, "true
 
 
 class Document:
-    """One parsed document: `data`, where it came from (`name`), and the line of each path in it."""
+    """One parsed document: `data`, where it came from (`name`), and the line of each path in it.
 
-    __slots__ = ("data", "lines", "name")
+    `labels` name paths that have no line because they came as flags (`--context`).
+    """
 
-    def __init__(self, data: Any, name: str, lines: dict[Path_, int] | None = None) -> None:
+    __slots__ = ("data", "labels", "lines", "name")
+
+    def __init__(self, data: Any, name: str, lines: dict[Path_, int] | None = None,
+                 labels: dict[Any, str] | None = None) -> None:  # fmt: skip
         self.data = data
         self.name = name
         self.lines = lines or {}
+        self.labels = labels or {}
 
     def place(self, path: Path_ = ()) -> str:
         """`file:line: key.subkey`, the line that of the nearest enclosing key whose line is known."""
+        if path in self.labels:
+            return self.labels[path]
         known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
         line = f":{self.lines[known]}" if known is not None else ""
         dotted = ".".join(str(key)[:60] for key in path)

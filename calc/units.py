@@ -91,7 +91,8 @@ def parse(value: object, dimension: str, *, minimum: float = 0) -> float:
         elif not match:
             raise BadValueError(f"expected a number such as {EXAMPLES[dimension]}, got {shown(value)}")
         elif match[2] not in suffixes:
-            raise BadValueError(f"unknown unit {shown(match[2])} in {shown(value)}; write for example {EXAMPLES[dimension]}")
+            example = EXAMPLES[dimension]
+            raise BadValueError(f"unknown unit {shown(match[2])} in {shown(value)}; write for example {example}")
         else:
             number = float(match[1].replace("_", "").replace(",", "")) * suffixes[match[2]]
     else:
@@ -108,7 +109,7 @@ def parse_whole(value: object, dimension: str, *, minimum: float = 0) -> int:
     number = parse(value, dimension, minimum=minimum)
     if number != round(number):
         raise BadValueError(f"expected a whole number, got {shown(value)}")
-    return int(round(number))
+    return round(number)
 
 
 def format_bytes(value: float, units: str = "GiB", digits: int = 2) -> str:

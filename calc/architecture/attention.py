@@ -44,10 +44,14 @@ class Attention(Part):
     """One projection serves as keys and values (Gemma 4 global layers); both are cached."""
     cross: bool = False
     """Keys and values come from the encoder."""
+    causal: bool = True
+    """False in an encoder, which sees all tokens at once and caches none."""
     fused: bool = False
     """The checkpoint stores q, k and v as one matrix; llama.cpp's rules see one tensor then."""
     kv_inputs: int = 0
     """Features that keys and values are projected from; 0 means `hidden_size` (cross attention to a wider encoder)."""
+    outputs: int = 0
+    """Features that the output is projected to; 0 means `hidden_size` (Zamba reads two streams and writes one)."""
     group: ClassVar[str] = "attention"
 
     @property
@@ -65,7 +69,8 @@ class Attention(Part):
             found.append(linear("k", kv_inputs, k_out, bias=k_bias, split="column", units=kv_heads))
             if not self.key_is_value:
                 found.append(linear("v", kv_inputs, v_out, bias=self.kv_bias, split="column", units=kv_heads))
-        found.append(linear("o", context, self.hidden_size, bias=self.o_bias, split="row", units=heads))
+        outputs = self.outputs or self.hidden_size
+        found.append(linear("o", context, outputs, bias=self.o_bias, split="row", units=heads))
         if self.gate:
             width, units = (context, heads) if self.gate == "element" else (heads, heads)
             found.append(linear("attention_gate", self.hidden_size, width, split="column", units=units))
@@ -92,7 +97,7 @@ class Attention(Part):
         return found
 
     def cache(self) -> tuple[Cache, ...]:
-        if self.shares_kv:
+        if self.shares_kv or not (self.causal or self.cross):
             return ()
         keeps: Literal["encoder", "tokens"] = "encoder" if self.cross else "tokens"
         heads = self.num_key_value_heads

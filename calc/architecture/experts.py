@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from calc.architecture.part import Part, Weight, linear, vector
+from calc.architecture.part import Cache, Part, Weight, linear, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,31 +24,44 @@ class Experts(Part):
     bias: bool = False
     router_bias: bool = False
     """A trained bias of the router (a correction buffer, as in DeepSeek-V3, is no parameter)."""
+    correction: bool = False
+    """The router's load-balancing correction is stored as a parameter (ERNIE 4.5), not as a buffer."""
     router: bool = True
-    """False where this part shares another's router."""
+    """False where this part shares another's router, or has one of its own kind."""
+    router_outputs: int = 0
+    """Classes that the router chooses among where they aren't the experts alone; 0 means `num_experts`."""
+    zero_experts: int = 0
+    """Choices that compute nothing (identity experts of LongCat): a token that takes one saves an expert."""
     shared_intermediate_size: int = 0
     """Total inner width of the experts that every token passes; 0 for none."""
+    shared_bias: bool = False
     shared_gate: bool = False
     """A one-output gate on the shared experts (Qwen2-MoE)."""
     latent_size: int = 0
     """Width that the routed experts work in, with projections down and up around them; 0 is `hidden_size`."""
+    latent_bias: bool = False
     group: ClassVar[str] = "experts"
+
+    @property
+    def used(self) -> float:
+        """Experts that one token computes, on average over a balanced router's choices."""
+        if not self.zero_experts:
+            return self.num_experts_per_tok
+        return self.num_experts_per_tok * self.num_experts / (self.num_experts + self.zero_experts)
 
     def weights(self) -> tuple[Weight, ...]:
         hidden, inner = self.hidden_size, self.moe_intermediate_size
         width = self.latent_size or hidden
-        count, used = self.num_experts, self.num_experts_per_tok
 
         def expert(name: str, inputs: int, outputs: int) -> Weight:
             split = "row" if name == "down" else "column"
-            return linear(name, inputs, outputs, bias=self.bias, role="expert", copies=count, used=used, split=split)
+            return linear(name, inputs, outputs, bias=self.bias, role="expert", copies=self.num_experts, used=self.used,
+                          split=split)  # fmt: skip
 
-        found = []
-        if self.router:
-            found.append(linear("router", hidden, count, bias=self.router_bias, role="router"))
+        found = self._router_weights()
         if self.latent_size:
-            found.append(linear("latent_down", hidden, width))
-            found.append(linear("latent_up", width, hidden))
+            found.append(linear("latent_down", hidden, width, bias=self.latent_bias))
+            found.append(linear("latent_up", width, hidden, bias=self.latent_bias))
         if self.gated:
             found.append(expert("gate", width, inner))
         found.append(expert("up", width, inner))
@@ -57,11 +70,18 @@ class Experts(Part):
             found.extend(self._shared_weights())
         return tuple(found)
 
+    def _router_weights(self) -> list[Weight]:
+        choices = (self.router_outputs or self.num_experts) + self.zero_experts
+        found = [linear("router", self.hidden_size, choices, bias=self.router_bias, role="router")] if self.router else []
+        if self.correction:
+            found.append(vector("router_correction", self.num_experts))
+        return found
+
     def _shared_weights(self) -> list[Weight]:
-        hidden, inner = self.hidden_size, self.shared_intermediate_size
+        hidden, inner, bias = self.hidden_size, self.shared_intermediate_size, self.shared_bias
         names = (["shared_gate_proj"] if self.gated else []) + ["shared_up"]
-        found = [linear(name, hidden, inner, split="column") for name in names]
-        found.append(linear("shared_down", inner, hidden, split="row"))
+        found = [linear(name, hidden, inner, bias=bias, split="column") for name in names]
+        found.append(linear("shared_down", inner, hidden, bias=bias, split="row"))
         if self.shared_gate:
             found.append(vector("shared_expert_gate", hidden))
         return found
@@ -71,3 +91,42 @@ class Experts(Part):
         width = self.latent_size or self.hidden_size
         routed = self.num_experts_per_tok * (matrices * self.moe_intermediate_size + 2 * width)
         return routed + matrices * self.shared_intermediate_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertAttention(Part):
+    """Mixture of attention heads: query and output projections are routed experts, keys and values are common.
+
+    A token's `num_experts_per_tok` experts each bring `num_key_value_heads` query heads.
+    Source: Zhang et al. 2022, arXiv 2210.05144; JetMoE, arXiv 2404.07413, section 2.2.
+    """
+
+    hidden_size: int
+    num_experts: int
+    num_experts_per_tok: int
+    num_key_value_heads: int
+    head_dim: int
+    window: int | None = None
+    group: ClassVar[str] = "attention"
+
+    def weights(self) -> tuple[Weight, ...]:
+        hidden, heads, count, used = self.hidden_size, self.num_key_value_heads, self.num_experts, self.num_experts_per_tok
+        inner = heads * self.head_dim
+        return (
+            linear("router", hidden, count, role="router"),
+            linear("q", hidden, inner, role="expert", copies=count, used=used, split="column", units=heads),
+            linear("k", hidden, inner, split="column", units=heads),
+            linear("v", hidden, inner, split="column", units=heads),
+            linear("o", inner, hidden, role="expert", copies=count, used=used, split="row", units=heads),
+            vector("o_bias", hidden),
+        )
+
+    def cache(self) -> tuple[Cache, ...]:
+        heads, width = self.num_key_value_heads, self.head_dim
+        return (
+            Cache(name="k", heads=heads, width=width, window=self.window),
+            Cache(name="v", heads=heads, width=width, window=self.window),
+        )
+
+    def width(self) -> int:
+        return (2 * self.num_experts_per_tok + 2) * self.num_key_value_heads * self.head_dim

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from calc.architecture.part import Cache, Part, Weight, linear, vector
 
@@ -11,6 +11,9 @@ from calc.architecture.part import Cache, Part, Weight, linear, vector
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentAttention(Part):
     """MLA with optional query compression.
+
+    The down-projections and the cached latent serve all heads, so tensor parallelism divides neither:
+    vLLM and Megatron-LM replicate both.
 
     Source: DeepSeek-V2, arXiv 2405.04434, section 2.1; DeepSeek-V3, arXiv 2412.19437.
     Test: DeepSeek-V3's sizes give 187,107,328 parameters per layer.
@@ -21,33 +24,63 @@ class LatentAttention(Part):
     kv_lora_rank: int
     qk_nope_head_dim: int
     qk_rope_head_dim: int
+    """Width of the key part that carries positions; 0 where the layer has none."""
     v_head_dim: int
     q_lora_rank: int | None = None
     """Rank of the compressed query; None projects queries straight from the input."""
+    q_inputs: int = 0
+    """Features that the second query projection reads; 0 means `q_lora_rank` (A.X-K2 reads the latent twice)."""
     bias: bool = False
     """Bias of the down-projections and the output (`attention_bias`)."""
+    gate: Literal["", "element", "head"] = ""
+    """An output gate: one value per element of the heads' outputs, or one per head."""
+    gate_inputs: int = 0
+    """Features that the gate reads; 0 means `hidden_size`."""
+    sinks: bool = False
+    """One learned logit per head that attention may rest on."""
+    rope_key_norm: bool = False
+    """A norm on the key part that carries positions."""
     window: int | None = None
+    shares_kv: bool = False
+    """Reads the latent of an earlier layer: no down-projection and no cache of its own."""
     group: ClassVar[str] = "attention"
 
     def weights(self) -> tuple[Weight, ...]:
         heads, rank = self.num_attention_heads, self.kv_lora_rank
-        query = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
-        found = []
-        if self.q_lora_rank is None:
-            found.append(linear("q", self.hidden_size, query, split="column", units=heads))
-        else:
-            found.append(linear("q_a", self.hidden_size, self.q_lora_rank, bias=self.bias))
-            found.append(vector("q_a_norm", self.q_lora_rank, role="norm"))
-            found.append(linear("q_b", self.q_lora_rank, query, split="column", units=heads))
-        found.append(linear("kv_a", self.hidden_size, rank + self.qk_rope_head_dim, bias=self.bias))
-        found.append(vector("kv_a_norm", rank, role="norm"))
+        found = self._query_weights(heads * (self.qk_nope_head_dim + self.qk_rope_head_dim))
+        if not self.shares_kv:
+            found.append(linear("kv_a", self.hidden_size, rank + self.qk_rope_head_dim, bias=self.bias))
+            found.append(vector("kv_a_norm", rank, role="norm"))
         found.append(linear("kv_b", rank, heads * (self.qk_nope_head_dim + self.v_head_dim), split="column", units=heads))
         found.append(linear("o", heads * self.v_head_dim, self.hidden_size, bias=self.bias, split="row", units=heads))
+        if self.gate:
+            width = heads * self.v_head_dim if self.gate == "element" else heads
+            inputs = self.gate_inputs or self.hidden_size
+            found.append(linear("attention_gate", inputs, width, split="column", units=heads))
+        if self.sinks:
+            found.append(vector("sinks", heads, split="column", units=heads))
+        if self.rope_key_norm:
+            found.append(vector("rope_key_norm", self.qk_rope_head_dim, role="norm"))
         return tuple(found)
 
+    def _query_weights(self, query: int) -> list[Weight]:
+        heads = self.num_attention_heads
+        if self.q_lora_rank is None:
+            return [linear("q", self.hidden_size, query, split="column", units=heads)]
+        return [
+            linear("q_a", self.hidden_size, self.q_lora_rank, bias=self.bias),
+            vector("q_a_norm", self.q_lora_rank, role="norm"),
+            linear("q_b", self.q_inputs or self.q_lora_rank, query, split="column", units=heads),
+        ]
+
     def cache(self) -> tuple[Cache, ...]:
+        if self.shares_kv:
+            return ()
+        latent = Cache(name="latent", heads=1, width=self.kv_lora_rank, split=False, window=self.window)
+        if not self.qk_rope_head_dim:
+            return (latent,)
         return (
-            Cache(name="latent", heads=1, width=self.kv_lora_rank, split=False, window=self.window),
+            latent,
             Cache(name="rope_key", heads=1, width=self.qk_rope_head_dim, split=False, window=self.window),
         )
 
@@ -58,26 +91,47 @@ class LatentAttention(Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Indexer(Part):
-    """The lightning indexer of DeepSeek sparse attention: a small scorer that picks the tokens to attend to.
+    """The lightning indexer of sparse attention: a small scorer that picks the tokens or blocks to attend to.
 
-    It caches one index key per token beside the latent. Source: DeepSeek-V3.2-Exp report, section 2.
+    It caches one index key per token beside the keys and values. vLLM and Megatron-LM replicate it over tensor
+    ranks. Source: DeepSeek-V3.2-Exp report, section 2.
     """
 
     hidden_size: int
     query_inputs: int
-    """Features of the compressed query that it reads."""
+    """Features that the index queries are projected from (the compressed query, or the input)."""
     heads: int
     head_dim: int
+    key_norm: Literal["layer", "rms"] = "layer"
+    """layer: scale and shift (DeepSeek); rms: a scale (MiniMax-M3, Qwen4)."""
+    query_norm: bool = False
+    head_weights: bool = True
+    """Whether the heads' scores are weighed by a projection of the input."""
+    pool: int = 0
+    """Tokens whose index keys are pooled by learned weights; 0 for none. transformers then keeps each token's key,
+    its weights, and a flag."""
     group: ClassVar[str] = "attention"
 
     def weights(self) -> tuple[Weight, ...]:
-        return (
+        found = [
             linear("index_q", self.query_inputs, self.heads * self.head_dim),
             linear("index_k", self.hidden_size, self.head_dim),
             vector("index_k_norm", self.head_dim, role="norm"),
-            vector("index_k_norm_bias", self.head_dim, role="norm"),
-            linear("index_weights", self.hidden_size, self.heads),
-        )
+        ]
+        if self.key_norm == "layer":
+            found.append(vector("index_k_norm_bias", self.head_dim, role="norm"))
+        if self.query_norm:
+            found.append(vector("index_q_norm", self.head_dim, role="norm"))
+        if self.head_weights:
+            found.append(linear("index_weights", self.hidden_size, self.heads))
+        if self.pool:
+            found.append(linear("index_pool", self.hidden_size, self.head_dim))
+            found.append(Weight(name="index_place", inputs=self.head_dim, outputs=self.pool, role="vector"))
+        return tuple(found)
 
     def cache(self) -> tuple[Cache, ...]:
-        return (Cache(name="index_key", heads=1, width=self.head_dim, split=False),)
+        width = 2 * self.head_dim + 1 if self.pool else self.head_dim
+        return (Cache(name="index_key", heads=1, width=width, split=False),)
+
+    def width(self) -> int:
+        return (self.heads + 1) * self.head_dim + self.heads

@@ -40,18 +40,17 @@ class Stack:
     def num_layers(self) -> int:
         return sum(run.repeat for run in self.runs)
 
-    def kinds(self, first: int = 0, last: int | None = None) -> list[tuple[Layer, int]]:
-        """Distinct layers among layers `first` to `last` (exclusive), each with how often it occurs."""
+    def kinds(self, first: int = 0, last: int | None = None) -> list[tuple[Layer, list[int]]]:
+        """Distinct layers among layers `first` to `last` (exclusive), each with the indices where it stands."""
         end = self.num_layers if last is None else last
-        counts: dict[int, tuple[Layer, int]] = {}
+        found: dict[int, tuple[Layer, list[int]]] = {}
         start = 0
         for run in self.runs:
-            here = max(0, min(start + run.repeat, end) - max(start, first))
+            here = range(max(start, first), min(start + run.repeat, end))
             start += run.repeat
             if here:
-                key = id(run.layer)
-                counts[key] = (run.layer, counts.get(key, (run.layer, 0))[1] + here)
-        return list(counts.values())
+                found.setdefault(id(run.layer), (run.layer, []))[1].extend(here)
+        return list(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +58,8 @@ class Model:
     """What a checkpoint is made of, as its configuration describes it."""
 
     name: str
+    title: str = ""
+    """Name for people; empty where only `name` is known."""
     family: str
     """`model_type` of the Hugging Face configuration."""
     hidden_size: int
@@ -79,6 +80,11 @@ class Model:
     """Roles or weight names that the checkpoint's own quantization leaves alone."""
     stored_bytes: int | None = None
     """Exact bytes of the weights where they were read from a file's header."""
+    stored: tuple[tuple[str, int], ...] = ()
+    """`stored_bytes` by group, in the file's order; empty where only the sum is known. A group is `embedding`, `head`,
+    `position`, `table`, `other`, `vision`, `audio`, `mtp`, or for what lies in a layer `STACK.LAYER.PART`
+    (`decoder.12.experts`), PART one of attention, recurrent, feed_forward, experts (the routed ones), shared_experts
+    (with the router), norms, other."""
     notes: tuple[str, ...] = field(default=())
     """What was assumed in reading it."""
 
@@ -114,7 +120,7 @@ def weights_of(stack: Stack) -> Iterator[tuple[Part, Weight, int]]:
     for part in (*stack.before, *stack.after):
         for weight in part.weights():
             yield part, weight, 1
-    for layer, count in stack.kinds():
+    for layer, indices in stack.kinds():
         for part in layer.parts:
             for weight in part.weights():
-                yield part, weight, count
+                yield part, weight, len(indices)

@@ -1,4 +1,7 @@
-"""Mixers with a state of fixed size in place of a growing cache: state-space models and linear attention."""
+"""State-space mixers: a recurrent state of fixed size in place of a growing cache.
+
+The conv tail is declared with all `conv_kernel` taps, as transformers keeps it; vLLM keeps one fewer.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import ClassVar
 from calc.architecture.part import Cache, Part, Weight, linear, vector
 
 
-def _convolution(channels: int, width: int, bias: bool, units: int = 0) -> Weight:
+def convolution(channels: int, width: int, bias: bool = False, units: int = 0) -> Weight:
     """A causal depthwise convolution: `width` taps per channel."""
     return Weight(name="conv", inputs=width, outputs=channels, bias=bias, role="conv", split="column", units=units)
 
@@ -26,6 +29,8 @@ class Mamba(Part):
     proj_bias: bool = False
     inner_norms: bool = False
     """Norms on the time step, B and C (Jamba)."""
+    state_format: str | None = None
+    """Format of the state where it isn't the model's own 16-bit one (vLLM's `--mamba-ssm-cache-dtype` is `auto`)."""
     group: ClassVar[str] = "recurrent"
 
     def weights(self) -> tuple[Weight, ...]:
@@ -34,7 +39,7 @@ class Mamba(Part):
                  vector("c_norm", state, role="norm")) if self.inner_norms else ()  # fmt: skip
         return (
             linear("in_proj", self.hidden_size, 2 * inner, bias=self.proj_bias, split="column"),
-            _convolution(inner, self.conv_kernel, self.conv_bias),
+            convolution(inner, self.conv_kernel, self.conv_bias),
             linear("x_proj", inner, rank + 2 * state, split="row"),
             linear("dt_proj", rank, inner, bias=True, split="column"),
             Weight(name="A_log", inputs=state, outputs=inner, role="vector", split="column"),
@@ -44,9 +49,10 @@ class Mamba(Part):
         )
 
     def cache(self) -> tuple[Cache, ...]:
+        inner = self.intermediate_size
         return (
-            Cache(name="state", heads=self.intermediate_size, width=self.state_size, keeps="sequence"),
-            Cache(name="conv", heads=self.intermediate_size, width=self.conv_kernel, keeps="sequence"),
+            Cache(name="state", heads=inner, width=self.state_size, keeps="sequence", format=self.state_format),
+            Cache(name="conv", heads=inner, width=self.conv_kernel, keeps="sequence"),
         )
 
     def width(self) -> int:
@@ -65,7 +71,12 @@ class Mamba2(Part):
     conv_kernel: int
     conv_bias: bool = True
     proj_bias: bool = False
+    out_bias: bool | None = None
+    """Where the output projection's bias differs; None follows `proj_bias`."""
     gated_norm: bool = True
+    state_format: str | None = None
+    """Format of the state where it isn't the model's own 16-bit one: `mamba_ssm_cache_dtype` of Nemotron-H
+    (float32), which vLLM follows."""
     group: ClassVar[str] = "recurrent"
 
     @property
@@ -77,20 +88,22 @@ class Mamba2(Part):
         states = groups * self.state_size
         norm = (vector("gated_norm", inner, role="norm", split="column"),) if self.gated_norm else ()
         bias = self.proj_bias
+        out_bias = bias if self.out_bias is None else self.out_bias
         return (
             linear("in_proj", self.hidden_size, 2 * inner + heads, bias=bias, split="column", units=heads),
             linear("in_proj_bc", self.hidden_size, 2 * states, bias=bias, split="column", units=groups),
-            _convolution(inner, self.conv_kernel, self.conv_bias, heads),
-            _convolution(2 * states, self.conv_kernel, self.conv_bias, groups),
+            convolution(inner, self.conv_kernel, self.conv_bias, heads),
+            convolution(2 * states, self.conv_kernel, self.conv_bias, groups),
             *(vector(name, heads, split="column", units=heads) for name in ("A_log", "D", "dt_bias")),
-            linear("out_proj", inner, self.hidden_size, bias=bias, split="row", units=heads),
+            linear("out_proj", inner, self.hidden_size, bias=out_bias, split="row", units=heads),
             *norm,
         )
 
     def cache(self) -> tuple[Cache, ...]:
+        heads, state = self.num_heads, self.head_dim * self.state_size
         return (
-            Cache(name="state", heads=self.num_heads, width=self.head_dim * self.state_size, keeps="sequence"),
-            Cache(name="conv", heads=self.num_heads, width=self.head_dim * self.conv_kernel, keeps="sequence"),
+            Cache(name="state", heads=heads, width=state, keeps="sequence", format=self.state_format),
+            Cache(name="conv", heads=heads, width=self.head_dim * self.conv_kernel, keeps="sequence"),
             Cache(name="conv_bc", heads=self.n_groups, width=2 * self.state_size * self.conv_kernel, keeps="sequence"),
         )
 
@@ -99,39 +112,94 @@ class Mamba2(Part):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GatedDelta(Part):
-    """Linear attention with the gated delta rule (Qwen3-Next). Source: Yang et al. 2024, arXiv 2412.06464."""
+class GatedRecurrence(Part):
+    """Griffin's recurrent block: a real-gated linear recurrence (RG-LRU) beside a gated branch.
+
+    The state is kept in fp32: transformers' RecurrentGemma allocates it so ("always computed in full precision").
+    Source: De et al. 2024, arXiv 2402.19427, sections 2.3 and 2.4.
+    """
 
     hidden_size: int
-    num_key_heads: int
-    num_value_heads: int
-    key_head_dim: int
-    value_head_dim: int
+    lru_width: int
+    num_blocks: int
+    """Diagonal blocks of the input and recurrence gates."""
     conv_kernel: int
     group: ClassVar[str] = "recurrent"
 
     def weights(self) -> tuple[Weight, ...]:
-        hidden, keys, values = self.hidden_size, self.num_key_heads, self.num_value_heads
-        key_out, value_out = keys * self.key_head_dim, values * self.value_head_dim
+        hidden, inner, blocks = self.hidden_size, self.lru_width, self.num_blocks
+        block = inner // blocks
         return (
-            linear("in_proj_qk", hidden, 2 * key_out, split="column", units=keys),
-            linear("in_proj_vz", hidden, 2 * value_out, split="column", units=values),
-            linear("in_proj_ba", hidden, 2 * values, split="column", units=values),
-            _convolution(2 * key_out, self.conv_kernel, False, keys),
-            _convolution(value_out, self.conv_kernel, False, values),
-            vector("A_log", values, split="column", units=values),
-            vector("dt_bias", values, split="column", units=values),
-            vector("gated_norm", self.value_head_dim, role="norm"),
-            linear("out_proj", value_out, hidden, split="row", units=values),
+            linear("linear_y", hidden, inner, bias=True, split="column", units=blocks),
+            linear("linear_x", hidden, inner, bias=True, split="column", units=blocks),
+            convolution(inner, self.conv_kernel, True, blocks),
+            linear("input_gate", block, inner, bias=True, split="column", units=blocks),
+            linear("recurrent_gate", block, inner, bias=True, split="column", units=blocks),
+            vector("recurrent_param", inner, split="column", units=blocks),
+            linear("linear_out", inner, hidden, bias=True, split="row", units=blocks),
         )
 
     def cache(self) -> tuple[Cache, ...]:
-        keys, values = self.num_key_heads, self.num_value_heads
+        blocks, block = self.num_blocks, self.lru_width // self.num_blocks
         return (
-            Cache(name="state", heads=values, width=self.key_head_dim * self.value_head_dim, keeps="sequence"),
-            Cache(name="conv_qk", heads=keys, width=2 * self.key_head_dim * self.conv_kernel, keeps="sequence"),
-            Cache(name="conv_v", heads=values, width=self.value_head_dim * self.conv_kernel, keeps="sequence"),
+            Cache(name="state", heads=blocks, width=block, keeps="sequence", format="fp32"),
+            Cache(name="conv", heads=blocks, width=block * (self.conv_kernel - 1), keeps="sequence"),
         )
 
     def width(self) -> int:
-        return 2 * self.num_key_heads * self.key_head_dim + 3 * self.num_value_heads * self.value_head_dim
+        return 5 * self.lru_width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortConvolution(Part):
+    """Gated short convolution over the last few tokens (LFM2): all it keeps is the tail.
+
+    Source: Liquid AI LFM2 technical report 2025, arXiv 2511.23404, section 2; transformers `Lfm2ShortConv`.
+    """
+
+    hidden_size: int
+    conv_kernel: int
+    bias: bool = False
+    group: ClassVar[str] = "recurrent"
+
+    def weights(self) -> tuple[Weight, ...]:
+        hidden = self.hidden_size
+        return (
+            linear("in_proj", hidden, 3 * hidden, bias=self.bias, split="column"),
+            convolution(hidden, self.conv_kernel, self.bias),
+            linear("out_proj", hidden, hidden, bias=self.bias, split="row"),
+        )
+
+    def cache(self) -> tuple[Cache, ...]:
+        return (Cache(name="conv", heads=self.hidden_size, width=self.conv_kernel, keeps="sequence"),)
+
+    def width(self) -> int:
+        return 4 * self.hidden_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvolutionTail(Part):
+    """A short depthwise convolution put behind a projection: a few taps per channel, and the tail it keeps."""
+
+    name: str
+    channels: int
+    conv_kernel: int
+    units: int = 0
+    """Pieces that the channels divide into under tensor parallelism; 0 leaves them whole on every rank."""
+    kept: int | None = None
+    """Tokens of which it keeps the features (a dilated one reaches further back); None means `conv_kernel`."""
+    stored: bool = True
+    """Whether it has taps of its own; where another part declares them, this one only caches."""
+    group: ClassVar[str] = "recurrent"
+
+    def weights(self) -> tuple[Weight, ...]:
+        if not self.stored:
+            return ()
+        split = "column" if self.units else "replicated"
+        return (Weight(name=self.name, inputs=self.conv_kernel, outputs=self.channels, role="conv", split=split,
+                       units=self.units),)  # fmt: skip
+
+    def cache(self) -> tuple[Cache, ...]:
+        heads, kept = self.units or 1, self.conv_kernel if self.kept is None else self.kept
+        width = self.channels // heads * kept
+        return (Cache(name=self.name, heads=heads, width=width, keeps="sequence", split=bool(self.units)),)

@@ -1,0 +1,79 @@
+"""`llm-calc fit`: does it fit, what takes the memory, what would make it fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from calc.cli.options import (
+    complete_hardware,
+    complete_model,
+    output_options,
+    scenario_document,
+    scenario_options,
+    write,
+)
+
+HELP = """Does MODEL fit HARDWARE for inference, what takes the memory, and what would make it fit?
+
+MODEL is a catalogue name, a Hugging Face config.json or its folder, a .gguf or .safetensors file, or a model YAML.
+With several HARDWARE they are compared; with none, all devices that hold the model are listed, fewest and
+cheapest first.
+
+\b
+Examples:
+  llm-calc fit llama-3.1-70b h100-sxm
+  llm-calc fit llama-3.1-70b h100-sxm --devices 4 --context 32k --kv-format fp8
+  llm-calc fit mixtral-8x7b rtx-4090 rtx-5090 l40s --weight-format q4_k_m
+  llm-calc fit ./model.gguf apple-m4-max-128gb
+  llm-calc fit qwen3-32b --top 10
+
+Exit status: 0 it fits (one of them, where several are named), 1 it does not, 2 bad input.
+"""
+
+
+@click.command(help=HELP)
+@click.argument("model", shell_complete=complete_model)
+@click.argument("hardware", nargs=-1, shell_complete=complete_hardware)
+@scenario_options
+@click.option("--top", metavar="N", type=click.IntRange(1), default=20, show_default=True,
+              help="Devices listed where none is named.")  # fmt: skip
+@click.option("--save", metavar="FILE", type=click.Path(dir_okay=False), help="Write the scenario to a file.")
+@output_options
+@click.pass_context
+def command(ctx: click.Context, /, model: str, hardware: tuple[str, ...], **flags: Any) -> None:
+    """Build a scenario per device, estimate, render."""
+    from calc import load
+    from calc.estimate import estimate
+
+    names = hardware or _all_devices()
+    if flags["save"]:
+        _save(scenario_document(model, names[0], flags).data, flags["save"])
+    if hardware:
+        estimates = [estimate(load.scenario(scenario_document(model, name, flags))) for name in hardware]
+    else:
+        from calc.choose import holding
+
+        documents = [scenario_document(model, name, flags) for name in names]
+        estimates = holding([load.scenario(document) for document in documents], flags["top"])
+    write(_rendered(estimates, bool(hardware), flags["form"], flags["units"]), flags["output_file"])
+    ctx.exit(0 if any(found.feasible for found in estimates) else 1)
+
+
+def _all_devices() -> tuple[str, ...]:
+    from calc import load
+
+    return tuple(load.names("hardware"))
+
+
+def _rendered(estimates: list[Any], named: bool, form: str, units: str) -> str:
+    from calc.reports import render
+
+    return render.estimates(estimates, form, units, several=not named)
+
+
+def _save(data: dict[str, Any], path: str) -> None:
+    import yaml
+
+    write(yaml.safe_dump(data, sort_keys=False).rstrip(), path)

@@ -1,0 +1,57 @@
+"""`llm-calc report`: scenario files in, estimates out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from calc.cli.options import output_options, write
+
+HELP = """Estimate the scenarios in FILES (YAML; a file may hold several documents).
+
+\b
+Examples:
+  llm-calc report scenario.yaml
+  llm-calc report a.yaml b.yaml --format json
+
+A scenario that is wrong yields an error in its place; the rest are still estimated.
+Exit status: 0 all fit, 1 one does not, 2 one is wrong.
+"""
+
+
+@click.command(help=HELP)
+@click.argument("files", nargs=-1, required=True, type=click.Path())
+@output_options
+@click.pass_context
+def command(ctx: click.Context, files: tuple[str, ...], form: str, units: str, output_file: str | None) -> None:
+    """Estimate each document of each file."""
+    from calc import load
+    from calc.documents import Document
+    from calc.errors import CalcError
+    from calc.estimate import Estimate, estimate
+    from calc.reports import render
+
+    answers: list[Estimate | dict[str, Any]] = []
+
+    def failed(name: str, error: CalcError) -> None:
+        message = " ".join(str(error).split())
+        click.echo(f"Error: {message}", err=True)
+        answers.append({"name": name, "error": message})
+
+    for path in files:
+        documents: list[Document] = []
+        try:
+            documents = load.scenarios(path)
+        except CalcError as error:
+            failed(path, error)
+        for document in documents:
+            try:
+                answers.append(estimate(load.scenario(document)))
+            except CalcError as error:
+                data = document.data
+                failed(str(data.get("name") or path) if isinstance(data, dict) else path, error)
+    write(render.estimates(answers, form, units), output_file)
+    errors = any(isinstance(answer, dict) for answer in answers)
+    unfit = any(not answer.feasible for answer in answers if not isinstance(answer, dict))
+    ctx.exit(2 if errors else 1 if unfit else 0)

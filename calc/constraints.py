@@ -1,0 +1,167 @@
+"""Named layout rules: what must divide what. One object gives the error sentence with the legal
+values nearest to what was asked, and the mask for a search over arrays of plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import gcd
+
+from calc.architecture.model import Model, weights_of
+from calc.errors import LayoutError
+from calc.scenario import Scenario
+from calc.specs.plan import Layout
+from calc.xp import Number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the rules need to know of a model and its devices."""
+
+    layers: int
+    tensor_pieces: int
+    """Greatest common divisor of all dimensions that tensor parallelism must divide (heads, inner widths)."""
+    expert_pieces: int
+    """The same inside an expert; 0 without experts."""
+    experts: int
+    """Greatest common divisor of the routed experts of all layers; 0 without any."""
+    devices: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`holds` is true or false for one layout, an array of both for many."""
+
+    name: str
+    axis: str
+    """The scenario key to change."""
+    holds: Callable[[Layout, Facts], Number]
+    sentence: Callable[[Layout, Facts], str]
+    legal: Callable[[Layout, Facts], list[int]]
+    """Values of the axis that satisfy the rule, the rest of the layout as it is."""
+
+
+def facts(model: Model, devices: int) -> Facts:
+    """Gather them from the weights that the parts declare: only row-split dimensions can't be replicated."""
+    tensor = expert = experts = 0
+    for stack in model.text_stacks:
+        for _part, weight, _count in weights_of(stack):
+            if weight.role == "expert":
+                experts = gcd(experts, weight.copies)
+                if weight.split == "row":
+                    expert = gcd(expert, weight.inputs)
+            elif weight.split == "row":
+                tensor = gcd(tensor, weight.units or weight.inputs)
+    return Facts(layers=model.num_layers, tensor_pieces=tensor or 1, expert_pieces=expert, experts=experts,
+                 devices=devices)  # fmt: skip
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, ascending."""
+    small = [n for n in range(1, int(number**0.5) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)})
+
+
+RULES = (
+    Rule(
+        name="devices", axis="devices",
+        holds=lambda plan, f: plan.devices == f.devices,
+        sentence=lambda plan, f: f"data {plan.data} x tensor {plan.tensor} x pipeline {plan.pipeline} x context "
+        f"{plan.context} is {plan.devices} devices, not {f.devices}",
+        legal=lambda plan, f: [plan.devices],
+    ),
+    Rule(
+        name="tensor_divides_heads", axis="parallel.tensor",
+        holds=lambda plan, f: f.tensor_pieces % plan.tensor == 0,
+        sentence=lambda plan, f: f"tensor {plan.tensor} does not divide the heads and inner widths "
+        f"(greatest common divisor {f.tensor_pieces})",
+        legal=lambda plan, f: divisors(f.tensor_pieces),
+    ),
+    Rule(
+        name="pipeline_within_layers", axis="parallel.pipeline",
+        holds=lambda plan, f: plan.pipeline <= f.layers,
+        sentence=lambda plan, f: f"pipeline {plan.pipeline} is more than the {f.layers} layers",
+        legal=lambda plan, f: list(range(1, f.layers + 1)),
+    ),
+    Rule(
+        name="expert_divides_experts", axis="parallel.expert",
+        holds=lambda plan, f: (f.experts % plan.expert == 0) if f.experts else plan.expert == 1,
+        sentence=lambda plan, f: f"expert {plan.expert} does not divide the {f.experts} experts" if f.experts
+        else "expert parallelism needs a model with experts",
+        legal=lambda plan, f: divisors(f.experts) if f.experts else [1],
+    ),
+    Rule(
+        name="expert_tensor_divides_expert", axis="parallel.expert_tensor",
+        holds=lambda plan, f: (f.expert_pieces % plan.expert_tensor == 0) if f.expert_pieces else True,
+        sentence=lambda plan, f: f"expert_tensor {plan.expert_tensor} does not divide the experts' inner width "
+        f"{f.expert_pieces}",
+        legal=lambda plan, f: divisors(f.expert_pieces),
+    ),
+    Rule(
+        name="experts_fit_devices", axis="parallel.expert",
+        holds=lambda plan, f: (plan.data * plan.tensor * plan.context) % (plan.expert * plan.expert_tensor) == 0,
+        sentence=lambda plan, f: f"expert {plan.expert} x expert_tensor {plan.expert_tensor} does not divide the "
+        f"{plan.data * plan.tensor * plan.context} devices of a stage",
+        legal=lambda plan, f: divisors(plan.data * plan.tensor * plan.context // plan.expert_tensor or 1),
+    ),
+)  # fmt: skip
+
+
+def check(layout: Layout, known: Facts) -> None:
+    """Raise one error that names every broken rule with the legal values nearest to what was asked."""
+    broken = [rule for rule in RULES if not rule.holds(layout, known)]
+    if not broken:
+        return
+    lines = []
+    for rule in broken:
+        asked = layout.devices if rule.axis == "devices" else getattr(layout, rule.axis.rpartition(".")[2])
+        near = sorted(sorted(rule.legal(layout, known), key=lambda value: abs(value - asked))[:4])
+        hint = f"; {rule.axis} could be {', '.join(map(str, near))}" if near else ""
+        lines.append(f"{rule.sentence(layout, known)}{hint}")
+    raise LayoutError("; ".join(lines))
+
+
+def layout(scenario: Scenario) -> tuple[Layout, tuple[str, ...]]:
+    """Every degree decided, checked, with notes on what was derived.
+
+    Degrees not given are 1 and `data` is what is left of the devices. For inference with no degree at all, `tensor`
+    is the largest number of devices of a node that divides the heads, then `pipeline` the rest.
+    """
+    plan = scenario.parallel
+    given = [plan.data, plan.tensor, plan.pipeline]
+    if scenario.task == "infer" and all(degree is None for degree in given) and plan.context == plan.expert == 1:
+        return _inferred(scenario)
+    tensor, pipeline = plan.tensor or 1, plan.pipeline or 1
+    inner = tensor * pipeline * plan.context
+    devices = scenario.devices or (plan.data or 1) * inner
+    data = plan.data
+    if data is None:
+        if devices % inner:
+            near = sorted({max(inner, devices // inner * inner), (devices // inner + 1) * inner})
+            raise LayoutError(f"{devices} devices is not a multiple of tensor {tensor} x pipeline {pipeline} x context "
+                              f"{plan.context} = {inner}; devices could be {' or '.join(map(str, near))}")  # fmt: skip
+        data = devices // inner
+    expert_tensor = plan.expert_tensor or (1 if plan.expert > 1 else tensor)
+    decided = Layout(data=data, tensor=tensor, pipeline=pipeline, context=plan.context, expert=plan.expert,
+                     expert_tensor=expert_tensor)  # fmt: skip
+    check(decided, facts(scenario.model, devices))
+    return decided, ()
+
+
+def _inferred(scenario: Scenario) -> tuple[Layout, tuple[str, ...]]:
+    """A layout for inference where no degree was given."""
+    devices = scenario.devices or 1
+    if devices == 1:
+        return Layout(), ()
+    known = facts(scenario.model, devices)
+    if scenario.software.layout == "layers":
+        decided = Layout(pipeline=devices)
+        check(decided, known)
+        return decided, (f"layers are split over the {devices} devices, as {scenario.software.title} does",)
+    pieces = gcd(known.tensor_pieces, known.expert_pieces) if known.expert_pieces else known.tensor_pieces
+    per_node = scenario.cluster.devices_per_node
+    tensor = max(n for n in range(1, min(devices, per_node) + 1) if devices % n == 0 and pieces % n == 0)
+    decided = Layout(tensor=tensor, pipeline=devices // tensor, expert_tensor=tensor)
+    check(decided, known)
+    rest = f" x pipeline {devices // tensor}" if devices > tensor else ""
+    return decided, (f"laid out as tensor {tensor}{rest}, since no degree was given",)

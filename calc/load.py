@@ -1,0 +1,356 @@
+"""The catalogue: names to records, ours and the user's; YAML to specs.
+
+A record is looked for by name in, in this order, `./llm-calc/KIND/`, `KIND/` under the user's
+config folder, and the catalogue that ships with the program; or it is a path. File name and record
+name are the same, so that one look-up reads one file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from calc.architecture.model import Model
+from calc.configs import configs_dir
+from calc.documents import Document, load_file, load_yaml, read_text
+from calc.errors import BadValueError, CalcError, FileError, MissingFactError, UnknownNameError, shown, unknown
+from calc.scenario import TASKS, Scenario
+from calc.specs.fields import read
+from calc.specs.hardware import Cluster, Hardware
+from calc.specs.plan import Parallel
+from calc.specs.software import Assumed, Software
+from calc.specs.workload import Inference, Training
+from calc.units import parse, parse_whole
+
+T = TypeVar("T")
+
+KINDS = ("models", "hardware", "clusters")
+
+
+def folders(kind: str) -> list[Path]:
+    """Where records of a kind are looked for, first match wins."""
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    candidates = [Path("llm-calc") / kind, Path(home).expanduser() / "llm-calc" / kind, configs_dir() / kind]
+    return [folder for folder in candidates if folder.is_dir()]
+
+
+def names(kind: str) -> list[str]:
+    """All catalogue names of a kind, the user's included, sorted."""
+    return sorted({path.stem for folder in folders(kind) for path in folder.glob("*.yaml")})
+
+
+@lru_cache(maxsize=1)
+def aliases() -> dict[str, Any]:
+    """kind -> alias -> name or list of candidates."""
+    path = configs_dir() / "aliases.yaml"
+    documents = load_yaml(read_text(path), str(path))
+    return documents[0].mapping() if documents else {}
+
+
+def normal(name: str) -> str:
+    """A name as the catalogue spells names: lower case, words joined by '-'."""
+    return "-".join(name.strip().lower().replace("_", "-").split())
+
+
+def find(kind: str, name: str) -> Path:
+    """The file of a record.
+
+    Raises
+    ------
+    UnknownNameError
+        No record has the name (the nearest are named), or it is short for several (which are listed).
+    """
+    wanted = normal(name)[:200]
+    where = folders(kind)
+    if not (set(wanted) & set("/\\\0") or wanted.startswith(".")):
+        for spelling in (wanted, name):
+            for folder in where:
+                path = folder / f"{spelling}.yaml"
+                if path.is_file():
+                    return path
+    meant = (aliases().get(kind) or {}).get(wanted)
+    if isinstance(meant, list):
+        raise UnknownNameError(f"{shown(name)} could be {', '.join(map(str, meant))}: name one")
+    if meant is not None:
+        return find(kind, str(meant))
+    singular = {"models": "model", "hardware": "hardware", "clusters": "cluster"}[kind]
+    error = unknown(singular, name, [*names(kind), *(aliases().get(kind) or {})])
+    raise UnknownNameError(f"{error.message}; `llm-calc list {kind}` names all")
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a model or hardware argument means a file or folder rather than a catalogue name."""
+    return "/" in name or os.sep in name or name.endswith((".yaml", ".yml", ".json", ".gguf", ".safetensors"))
+
+
+def record(kind: str, name: str) -> Document:
+    """The document of a catalogue name or of a path to a YAML file."""
+    path = Path(name) if looks_like_path(name) else find(kind, name)
+    documents = load_file(path)
+    if len(documents) != 1:
+        raise FileError(f"expected one YAML document, found {len(documents)}", str(path))
+    return documents[0]
+
+
+@lru_cache(maxsize=512)
+def hardware(name: str) -> Hardware:
+    """The device of a catalogue name or path."""
+    return hardware_from(record("hardware", name))
+
+
+def hardware_from(document: Document, path: tuple[str, ...] = (), data: Any = None) -> Hardware:
+    """A device from its mapping; figures with units become numbers in base units."""
+    found = read(Hardware, document, path, data=data)
+    if found.total_bytes is None:
+        raise MissingFactError("needs memory.usable or memory.capacity", document.place((*path, "memory")))
+    for name, slice_ in (found.slices or {}).items():
+        if set(slice_) != {"share", "memory"}:
+            raise FileError("needs share and memory", document.place((*path, "slices", name)))
+    try:
+        price = _priced(found.price)
+    except CalcError as error:
+        raise type(error)(error.message, document.place((*path, "price", "usd_per_hour"))) from None
+    return replace(found, price=price, origin=document.name)
+
+
+def _priced(entry: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The price with its low and high in dollars; one number is both."""
+    rates = (entry or {}).get("usd_per_hour")
+    if entry is None or rates is None:
+        return entry
+    if not isinstance(rates, dict):
+        rates = {"low": rates, "high": rates}
+    if set(rates) != {"low", "high"}:
+        raise BadValueError("expected a number, or low and high")
+    return {**entry, "usd_per_hour": {name: parse(value, "dollars") for name, value in rates.items()}}
+
+
+@lru_cache(maxsize=128)
+def cluster(name: str) -> Cluster:
+    """The node of a catalogue name or path."""
+    return cluster_from(record("clusters", name))
+
+
+def cluster_from(document: Document, path: tuple[str, ...] = (), data: Any = None) -> Cluster:
+    """A node from its mapping."""
+    return read(Cluster, document, path, data=data)
+
+
+@lru_cache(maxsize=1)
+def _software_document() -> Document:
+    path = configs_dir() / "software.yaml"
+    return load_yaml(read_text(path), str(path))[0]
+
+
+def software_names() -> list[str]:
+    """Names of the framework and engine profiles."""
+    return sorted(_software_document().mapping())
+
+
+@lru_cache(maxsize=32)
+def software(name: str) -> Software:
+    """The profile of a framework or engine, its assumed quantities in base units."""
+    document = _software_document()
+    profiles = document.mapping()
+    if name not in profiles:
+        raise unknown("software", name, profiles)
+    found = read(Software, document, (name,), data={"name": name, **profiles[name]})
+    assumed: dict[str, Any] = {}
+    for field, dimension in (("context", "bytes"), ("communication", "bytes"), ("graphs", "bytes"), ("slack", "share")):
+        entry = getattr(found, field)
+        try:
+            numbers = {part: parse(entry[part], dimension) for part in ("value", "low", "high")}
+            assumed[field] = Assumed(source=str(entry["source"]), **numbers)
+        except (KeyError, CalcError) as error:
+            raise FileError(f"needs value, low, high and source ({error})", document.place((name, field))) from None
+    return replace(found, **assumed)
+
+
+def model(name: str) -> Model:
+    """The model of a catalogue name, a path (YAML record, config.json or its folder, .gguf, .safetensors) or `hf:`."""
+    if name.startswith("hf:"):
+        from calc.importers.hub import load_hub
+
+        return load_hub(name)
+    path = Path(name)
+    if not looks_like_path(name) and not path.is_dir():
+        return model_from(record("models", name), name=normal(name))
+    if name.endswith(".gguf"):
+        from calc.importers.gguf import load_gguf
+
+        return load_gguf(path)
+    if name.endswith((".safetensors", ".safetensors.index.json")):
+        from calc.importers.safetensors import load_safetensors
+
+        return load_safetensors(path)
+    if path.is_dir() or name.endswith(".json"):
+        from calc.importers.hf_config import load_config
+
+        return load_config(path)
+    return model_from(record("models", name), name=path.stem)
+
+
+def model_from(document: Document, path: tuple[str, ...] = (), data: Any = None, name: str = "") -> Model:
+    """A model from a catalogue record's mapping, or from plain Hugging Face keys."""
+    from calc.importers.hf_config import read_config
+
+    mapping = document.mapping() if data is None else data
+    if not isinstance(mapping, dict):
+        raise BadValueError(f"expected a model name or a mapping, got {shown(mapping)}", document.place(path))
+    if "config" not in mapping:
+        inner = Document(mapping, document.name, _below(document, path))
+        return read_config(inner, str(mapping.get("name") or name or "custom"))
+    allowed = ("name", "title", "publisher", "year", "expect", "config", "sources", "accessed", "notes")
+    for key in mapping:
+        if key not in allowed:
+            raise unknown("key", key, allowed, document.place((*path, key)))
+    inner = Document(mapping["config"], document.name, _below(document, (*path, "config")))
+    found = read_config(inner, str(mapping.get("name") or name or "custom"))
+    title = mapping.get("title")
+    return replace(found, title=str(title)) if title else found
+
+
+def _below(document: Document, path: tuple[str, ...]) -> dict[Any, int]:
+    """Line numbers of what lies below a path, as paths from there."""
+    size = len(path)
+    return {place[size:]: line for place, line in document.lines.items() if place[:size] == path}
+
+
+SECTIONS = ("parallel", "inference", "training")
+LATER_SECTIONS = ("cost", "reliability", "rl", "sweep")
+"""Reserved by the contract: read and kept, used as their features come."""
+TOP_KEYS = ("schema", "name", "task", "model", "hardware", "cluster", "devices", "software", "reserved", "slice",
+            "text_only", *SECTIONS, *LATER_SECTIONS)  # fmt: skip
+
+
+def scenarios(path: str | Path) -> list[Document]:
+    """The documents of a scenario file."""
+    documents = load_file(path)
+    if not documents:
+        raise FileError("holds no scenario", str(path))
+    return documents
+
+
+def scenario(document: Document) -> Scenario:
+    """The scenario that a document describes, its names resolved.
+
+    Raises
+    ------
+    CalcError
+        An unknown key, name or value, with file, line, key, rule and nearest choice.
+    """
+    data = document.mapping()
+    for key in data:
+        if key not in TOP_KEYS:
+            raise unknown("key", key, TOP_KEYS, document.place((key,)))
+    notes: list[str] = []
+    with _placed(document, "schema"):
+        if data.get("schema", 1) != 1:
+            raise BadValueError(f"schema {shown(data['schema'])} is not known; this version reads schema 1")
+    with _placed(document, "task"):
+        task = _choice(data.get("task", "infer"), TASKS, "task")
+    found_model = _named_or_inline(document, "model", model, model_from)
+    device = _named_or_inline(document, "hardware", hardware, hardware_from)
+    with _placed(document, "slice"):
+        device = _sliced(device, data.get("slice"))
+    with _placed(document, "cluster"):
+        node = _node(document, data.get("cluster"), device)
+    with _placed(document, "software"):
+        profile = software(_choice(data.get("software", "generic"), software_names(), "software"))
+        if task not in profile.tasks:
+            fitting = [name for name in software_names() if task in software(name).tasks]
+            raise BadValueError(f"{profile.name} is not for task {task}; choose from {', '.join(fitting)}")
+    with _placed(document, "devices"):
+        devices = None if data.get("devices") is None else parse_whole(data["devices"], "count", minimum=1)
+    with _placed(document, "reserved"):
+        reserved = parse(data.get("reserved", 0), "bytes")
+    with _placed(document, "text_only"):
+        text_only = data.get("text_only", False)
+        if not isinstance(text_only, bool):
+            raise BadValueError(f"expected true or false, got {shown(text_only)}")
+    notes.extend(f"section {name} is read but not used by this task" for name in LATER_SECTIONS if name in data)
+    training = read(Training, document, ("training",)) if data.get("training") is not None else None
+    inference = read(Inference, document, ("inference",), data=data.get("inference"))
+    _check_lengths(inference, document)
+    parallel = read(Parallel, document, ("parallel",), data=data.get("parallel"))
+    return Scenario(
+        name=str(data.get("name") or f"{found_model.name} on {device.name}"), task=task, model=found_model,
+        hardware=device, cluster=node, devices=devices, software=profile, parallel=parallel, inference=inference,
+        training=training, reserved=reserved, text_only=text_only, notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _check_lengths(inference: Inference, document: Document) -> None:
+    """A prompt and its answer must fit into a context that is given."""
+    asked = (inference.input_length or 1) + (inference.output_length if inference.input_length else 0)
+    if inference.max_context is not None and asked > inference.max_context:
+        raise BadValueError(f"{inference.max_context} tokens don't hold input_length {inference.input_length} + "
+                            f"output_length {inference.output_length}; give at least {asked}",
+                            document.place(("inference", "max_context")))  # fmt: skip
+
+
+@contextmanager
+def _placed(document: Document, key: str) -> Iterator[None]:
+    """Errors raised inside are told with the place of a top-level key, unless they have one."""
+    try:
+        yield
+    except CalcError as error:
+        if error.where:
+            raise
+        raise type(error)(error.message, document.place((key,))) from None
+
+
+def _choice(value: Any, choices: Iterable[str], kind: str) -> str:
+    names_ = tuple(choices)
+    if not isinstance(value, str) or value not in names_:
+        raise unknown(kind, value, names_)
+    return value
+
+
+def _named_or_inline(document: Document, key: str, by_name: Callable[[str], T], inline: Callable[..., T]) -> T:
+    """A `model` or `hardware` entry: a name or path, or a mapping with a record's keys."""
+    value = document.mapping().get(key)
+    if value is None:
+        raise FileError(f"needs the key {key} (a name or path, or a mapping)", document.place())
+    if isinstance(value, dict):
+        return inline(document, (key,), data=value)
+    with _placed(document, key):
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise BadValueError(f"expected a name, a path or a mapping, got {shown(value)}")
+        return by_name(str(value))
+
+
+def _sliced(device: Hardware, name: Any) -> Hardware:
+    """One slice (MIG profile) of a device in place of the whole."""
+    if name is None:
+        return device
+    slices = device.slices or {}
+    if name not in slices:
+        if not slices:
+            raise BadValueError(f"{device.name} has no slices (MIG profiles)")
+        raise unknown(f"slice of {device.name}", name, slices)
+    chosen = slices[name]
+    share = chosen["share"]
+    return replace(
+        device, name=f"{device.name} {name}", title=f"{device.title or device.name}, slice {name}",
+        usable=chosen["memory"], peak={key: peak and peak * share for key, peak in device.peak.items()},
+        bandwidth=device.bandwidth and device.bandwidth * share, link=None,
+        power=device.power and device.power * share,
+    )  # fmt: skip
+
+
+def _node(document: Document, value: Any, device: Hardware) -> Cluster:
+    """The node: the device's usual one, another by name, or keys that override it."""
+    if isinstance(value, str):
+        return cluster(value)
+    usual = cluster(device.node) if device.node else Cluster(name="", devices_per_node=8)
+    if value is None:
+        return usual
+    override = cluster_from(document, ("cluster",), data=value)
+    given = {field: getattr(override, field) for field in value}
+    return replace(usual, **given)

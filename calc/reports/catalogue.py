@@ -1,0 +1,279 @@
+"""Catalogue records: lists of them, and one in full."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from calc import load
+from calc.architecture.model import Model, Stack
+from calc.documents import load_file
+from calc.errors import CalcError, UnknownNameError, shown, unknown
+from calc.formulas.inference_memory import kv_bytes_per_token, state_bytes_per_sequence
+from calc.formulas.parameters import parameters
+from calc.specs.formats import format_named, format_names, ggml_type, kv_format_named, kv_format_names
+from calc.specs.hardware import Hardware
+from calc.units import TB, format_bytes, format_bytes_fitting, format_count, format_length
+
+Row = dict[str, Any]
+
+
+def rows(kind: str, filter_: str, units: str, *, plain: bool) -> list[Row]:
+    """One flat record per catalogue entry; `plain` gives base units, otherwise numbers are written for people."""
+    listed = {"models": _models, "hardware": _hardware, "clusters": _clusters, "formats": _formats,
+              "software": _software}[kind]  # fmt: skip
+    return listed(filter_, units, plain)
+
+
+def _models(filter_: str, units: str, plain: bool) -> list[Row]:
+    found = []
+    for name in load.names("models"):
+        if filter_ in name:
+            model = load.model(name)
+            counts = parameters(model)
+            kv = kv_bytes_per_token(model, kv_format_named("bf16"))
+            found.append({
+                "name": name, "family": model.family,
+                "parameters": counts.total if plain else format_count(counts.total),
+                "active": counts.active if plain else format_count(counts.active),
+                "layers": model.num_layers,
+                "context": model.max_positions if plain else format_length(model.max_positions or 0) or "-",
+                "kv_bytes_per_token": kv if plain else format_bytes_fitting(kv, units),
+            })  # fmt: skip
+    return found
+
+
+def _hardware(filter_: str, units: str, plain: bool) -> list[Row]:
+    found = []
+    for name in load.names("hardware"):
+        if filter_ in name:
+            device = load.hardware(name)
+            peak, price = device.peak.get(device.half_format), device.usd_per_hour
+            usable = device.total_bytes or 0
+            found.append({
+                "name": name,
+                "memory": usable if plain else format_bytes(usable, units, 1),
+                "bandwidth": device.bandwidth if plain else _scaled(device.bandwidth, "TB/s"),
+                "16-bit peak": peak if plain else _scaled(peak, "TFLOP/s"),
+                "power": device.power if plain else f"{device.power:,.0f} W" if device.power else "-",
+                "usd_per_hour": (price and price[0]) if plain else f"{price[0]:,.2f}" if price else "-",
+            })  # fmt: skip
+    return found
+
+
+def _scaled(value: float | None, unit: str) -> str:
+    return f"{value / TB:,.3g} {unit}" if value else "-"
+
+
+def _clusters(filter_: str, units: str, plain: bool) -> list[Row]:
+    found = []
+    for name in load.names("clusters"):
+        if filter_ in name:
+            node = load.cluster(name)
+            nic = node.nic_per_device
+            found.append({
+                "name": name, "hardware": node.hardware or "any", "devices_per_node": node.devices_per_node,
+                "nic_per_device": nic if plain else f"{nic * 8 / 1e9:,.0f} Gb/s" if nic else "-",
+                "host_memory": node.host_memory if plain else
+                format_bytes(node.host_memory, units, 0) if node.host_memory else "-",
+            })  # fmt: skip
+    return found
+
+
+def _formats(filter_: str, units: str, plain: bool) -> list[Row]:
+    names = [(name, "weights") for name in format_names()] + [(name, "kv") for name in kv_format_names()]
+    found = []
+    for name, use in names:
+        if filter_ in name:
+            entry = format_named(name) if use == "weights" else kv_format_named(name)
+            bits = ggml_type(entry.mix.base).bits if entry.mix else entry.bits
+            found.append({"name": name, "use": use, "bits_per_weight": bits if plain else f"{bits:.4g}",
+                          "computes_in": entry.compute, "title": entry.title})  # fmt: skip
+    return found
+
+
+def _software(filter_: str, units: str, plain: bool) -> list[Row]:
+    return [{"name": name, "title": load.software(name).title, "tasks": " ".join(load.software(name).tasks)}
+            for name in load.software_names() if filter_ in name]  # fmt: skip
+
+
+def render(found: list[Row], form: str) -> str:
+    """A list in an output format."""
+    if form == "json":
+        from calc.reports.as_json import dumps
+
+        return dumps(found)
+    if form == "csv":
+        from calc.reports import csv
+
+        return csv.rows(found)
+    import tabulate
+
+    return tabulate.tabulate(found, headers="keys", tablefmt="pipe" if form == "markdown" else "plain",
+                             disable_numparse=True)  # fmt: skip
+
+
+def record(name: str) -> Row:
+    """One record: a catalogue name of any kind, or a file taken by its content."""
+    if name.startswith("hf:") or name.endswith((".gguf", ".safetensors", ".index.json")) or Path(name).is_dir():
+        return model_record(load.model(name))
+    if load.looks_like_path(name):
+        return _file_record(name)
+    for kind in ("models", "hardware", "clusters"):
+        try:
+            load.find(kind, name)
+        except UnknownNameError as error:
+            if "could be" in str(error):
+                raise
+            continue
+        if kind == "models":
+            return model_record(load.model(name))
+        return hardware_record(load.hardware(name)) if kind == "hardware" else cluster_record(name)
+    if name in load.software_names():
+        return {"record": "software", **_record_of(load.software(name))}
+    for named in (format_named, kv_format_named):
+        try:
+            found = named(name)
+        except CalcError:
+            continue
+        return {"record": "format", "name": found.name, "title": found.title, "bits_per_weight": found.bits,
+                "compute": found.compute, "roles": list(found.roles), "source": found.source}  # fmt: skip
+    every = [*(n for kind in ("models", "hardware", "clusters") for n in load.names(kind)), *format_names()]
+    raise unknown("name", name, every)
+
+
+def _file_record(path: str) -> Row:
+    documents = load_file(path)
+    data = documents[0].data if len(documents) == 1 else None
+    if isinstance(data, dict) and "memory" in data and "peak" in data:
+        return hardware_record(load.hardware_from(documents[0]))
+    if isinstance(data, dict) and "schema" in data:
+        scenario = load.scenario(documents[0])
+        return {"record": "scenario", "name": scenario.name, "task": scenario.task, "model": scenario.model.name,
+                "hardware": scenario.hardware.name, "devices": scenario.devices,
+                "software": scenario.software.name, "scenario": data}  # fmt: skip
+    if data is None:
+        raise CalcError(f"holds {len(documents)} documents; show takes one", shown(path).strip("'"))
+    return model_record(load.model_from(documents[0], name=Path(path).stem))
+
+
+def model_record(model: Model) -> Row:
+    """A model's counts, cache and shape."""
+    counts = parameters(model)
+    text = parameters(model, towers=False)
+    half = kv_format_named("bf16")
+    return {
+        "record": "model", "name": model.name, "title": model.title or model.name, "family": model.family,
+        "parameters": counts.total, "active_parameters": counts.active, "embedding_parameters": counts.embedding,
+        "trainable_parameters": counts.trainable, "non_embedding_parameters": counts.non_embedding,
+        "input_embedding_parameters": counts.embed_tokens, "head_parameters": counts.lm_head,
+        "position_parameters": counts.positions, "expert_parameters": counts.experts,
+        "text_parameters": text.total,
+        "kv_bytes_per_token": kv_bytes_per_token(model, half),
+        "state_bytes_per_sequence": state_bytes_per_sequence(model, half),
+        "hidden_size": model.hidden_size, "vocab_size": model.vocab_size, "num_hidden_layers": model.num_layers,
+        "max_context": model.max_positions, "weight_format": model.weight_format, "stored_bytes": model.stored_bytes,
+        "image_tokens": model.image_tokens,
+        "layers": [row for stack in model.stacks for row in _layers(stack)],
+        "lora_targets": lora_targets(model), "notes": list(model.notes),
+    }  # fmt: skip
+
+
+def _layers(stack: Stack) -> list[Row]:
+    """Each kind of layer with its parts and their parameters."""
+    found = []
+    for layer, indices in stack.kinds():
+        parts: dict[str, int] = {}
+        for part in layer.parts:
+            size = sum(weight.elements for weight in part.weights() if weight.stored)
+            parts[part.group] = parts.get(part.group, 0) + size
+        found.append({"stack": stack.name, "kind": layer.kind, "count": len(indices), "parameters": sum(parts.values()),
+                      "parts": parts})  # fmt: skip
+    return found
+
+
+def lora_targets(model: Model) -> list[str]:
+    """Names of the matrices that an adapter can be put on: those of matrix multiplications in the text layers."""
+    found: dict[str, None] = {}
+    for stack in model.text_stacks:
+        for layer, _ in stack.kinds():
+            for part in layer.parts:
+                for weight in part.weights():
+                    if weight.role in ("linear", "expert"):
+                        found[weight.name] = None
+    return list(found)
+
+
+def hardware_record(device: Hardware) -> Row:
+    """A device with the keys of its file, figures in base units."""
+    return {
+        "record": "hardware", "name": device.name, "kind": device.kind, "title": device.title, "vendor": device.vendor, "year": device.year,
+        "memory": {"capacity": device.capacity, "usable": device.usable, "bandwidth": device.bandwidth,
+                   "type": device.memory_type},
+        "peak": device.peak, "link": device.link, "host_link": device.host_link, "network": device.network,
+        "power": device.power, "compute_units": device.compute_units, "l2_cache": device.l2_cache, "node": device.node,
+        "price": device.price, "slices": device.slices, "derived": device.derived, "conflicts": device.conflicts,
+        "notes": device.notes, "sources": device.sources, "accessed": str(device.accessed),
+    }  # fmt: skip
+
+
+def cluster_record(name: str) -> Row:
+    """A node with the keys of its file, figures in base units."""
+    return {"record": "cluster", **_record_of(load.cluster(name))}
+
+
+def _record_of(entry: Any) -> Row:
+    from dataclasses import asdict
+
+    return {key: str(value) if key == "accessed" else value for key, value in asdict(entry).items()}
+
+
+def show(records: list[Row], form: str, units: str) -> str:
+    """Records in an output format."""
+    if form == "json":
+        from calc.reports.as_json import dumps
+
+        return dumps(records[0] if len(records) == 1 else records)
+    good = [entry for entry in records if "error" not in entry]
+    if form == "csv":
+        from calc.reports import csv
+
+        return csv.rows({k: v for k, v in entry.items() if not isinstance(v, dict | list)} for entry in records)
+    if form == "markdown":
+        from calc.reports import markdown
+
+        return "\n\n".join(markdown.table(("key", "value"), list(_lines(entry, ""))) for entry in good)
+    blocks = []
+    for entry in good:
+        pairs = list(_lines(entry, ""))
+        width = min(32, max((len(key) for key, _ in pairs), default=0))
+        from calc.reports.table import wrap
+
+        blocks.append("\n".join(line for key, value in pairs
+                                for line in wrap(value, f"{key:{width}}  ", " " * (width + 2))))  # fmt: skip
+    return "\n\n".join(blocks)
+
+
+def _lines(value: Any, path: str) -> Any:
+    """Dotted keys and printable values of a record; what is empty is left out."""
+    for key, inner in value.items():
+        name = f"{path}{key}"
+        if inner in (None, "", [], {}):
+            continue
+        if isinstance(inner, dict):
+            yield from _lines(inner, f"{name}.")
+        elif isinstance(inner, list) and inner and isinstance(inner[0], dict):
+            for index, item in enumerate(inner):
+                yield f"{name}[{index}]", ", ".join(f"{k} {_text(v)}" for k, v in item.items())
+        elif isinstance(inner, list):
+            yield name, ", ".join(map(_text, inner))
+        else:
+            yield name, _text(inner)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} {_text(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, float) and value == int(value) and abs(value) < 1e18:
+        value = int(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 9999 else str(value)

@@ -1,0 +1,160 @@
+"""What a report says, before any format: the same rows serve table, Markdown and CSV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from calc.estimate import Estimate
+from calc.ledger import Term
+from calc.units import format_bytes, format_length
+
+TITLES = {
+    "weights": "weights", "kv_cache": "KV cache", "state_cache": "state cache", "activations": "activations",
+    "logits": "logits", "buffers": "graphs, buffers", "overhead": "context, libraries, slack",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One line of the breakdown."""
+
+    key: str
+    """Key of `memory.components`."""
+    title: str
+    value: float
+    low: float
+    high: float
+
+
+def components(estimate: Estimate) -> list[Component]:
+    """`memory.components` of the fullest device at its worst instant; they sum to what it needs."""
+    worst = estimate.worst
+    instant = {term.name.rpartition(".")[2]: term for term in worst.instant.terms}
+    logits = instant.get("logits")
+    rest = [term for name, term in instant.items() if name != "logits"]
+    rows = [("weights", [worst.weights]), ("kv_cache", [worst.kv_cache]), ("state_cache", [worst.state_cache]),
+            ("activations", rest), ("logits", [logits] if logits else []), ("buffers", [worst.buffers]),
+            ("overhead", [worst.overhead])]  # fmt: skip
+    return [_component(key, terms) for key, terms in rows]
+
+
+def _component(key: str, terms: list[Term]) -> Component:
+    ranges = [term.range() for term in terms]
+    return Component(key=key, title=TITLES[key], value=sum(term.value for term in terms),
+                     low=sum(low for low, _ in ranges), high=sum(high for _, high in ranges))  # fmt: skip
+
+
+def range_of(estimate: Estimate) -> tuple[float, float]:
+    """Low and high of what the fullest device needs."""
+    rows = components(estimate)
+    return sum(row.low for row in rows), sum(row.high for row in rows)
+
+
+def verdict(estimate: Estimate) -> str:
+    """FITS, TIGHT (fits, but not at the high end of what is assumed), or DOES NOT FIT."""
+    if not estimate.feasible:
+        return "DOES NOT FIT"
+    return "TIGHT" if range_of(estimate)[1] > estimate.usable_bytes else "FITS"
+
+
+def verdict_line(estimate: Estimate, units: str = "GiB") -> str:
+    """One line: the verdict, what is needed of what is usable, the headroom."""
+    needed, usable = float(estimate.memory.value), estimate.usable_bytes
+    rest = usable - needed
+    amount = format_bytes(abs(rest), units)
+    margin = f"{amount} headroom" if rest >= 0 else f"{amount} too much"
+    return f"{verdict(estimate)}  needs {format_bytes(needed, units)} of {format_bytes(usable, units)} usable, {margin}"
+
+
+def heading(estimate: Estimate) -> str:
+    """What was asked, in a line."""
+    scenario, layout = estimate.scenario, estimate.layout
+    device = scenario.hardware.title or scenario.hardware.name
+    count = f"{layout.devices} x " if layout.devices > 1 else ""
+    degrees = (("tensor", layout.tensor), ("pipeline", layout.pipeline), ("data", layout.data),
+               ("context", layout.context), ("expert", layout.expert))  # fmt: skip
+    plan = " x ".join(f"{name} {degree}" for name, degree in degrees if degree > 1)
+    return f"{scenario.model.title or scenario.model.name} on {count}{device}" + (f" ({plan})" if plan else "")
+
+
+def workload(estimate: Estimate) -> str:
+    """Formats, context and batch, in a line."""
+    inference = estimate.scenario.inference
+    batch = f"batch {inference.batch_size:,}"
+    return (f"weights {estimate.deployment.storage.name}, KV {estimate.deployment.kv_format.name}, "
+            f"context {format_length(inference.context)}, {batch}, "
+            f"{estimate.scenario.software.title or 'generic'}")  # fmt: skip
+
+
+def limit_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str]]:
+    """What was solved for: title and answer."""
+    limits, inference = estimate.limits, estimate.scenario.inference
+    rows = []
+    context, by_memory = limits["max_context"], limits["max_context_by_memory"]
+    if context is None:
+        answer = "no limit (nothing grows with it)"
+    elif not context:
+        answer = "none: it doesn't fit at any context"
+    else:
+        answer = f"{context:,} tokens"
+        if by_memory is None or by_memory > context:
+            room = "any number" if by_memory is None else f"{by_memory:,}"
+            answer += f" (the model's limit; memory holds {room})"
+    rows.append((f"max context at batch {inference.batch_size:,}", answer))
+    batch = limits["max_batch_size"]
+    rows.append((f"max batch at context {format_length(inference.context)}", f"{batch:,}" if batch else "none"))
+    fewest = limits["fewest_devices"]
+    rows.append(("fewest devices", f"{fewest:,}" if fewest else "more than 1,024"))
+    if limits["kv_bytes_per_token"]:
+        tokens = limits["kv_cache_tokens"] or 0
+        rows.append(("KV cache", f"{limits['kv_bytes_per_token']:,.0f} bytes per token; room for {tokens:,} tokens"))
+    if limits["state_bytes_per_sequence"]:
+        rows.append(("recurrent state", f"{limits['state_bytes_per_sequence']:,.0f} bytes per sequence"))
+    rows.append((f"weights per device, {units}", formats_line(limits["formats"], units)))
+    if estimate.host_bytes:
+        rows.append(("host memory", f"{format_bytes(float(estimate.host_bytes), units)}"))
+    return rows
+
+
+def formats_line(formats: list[tuple[str, float, bool]], units: str) -> str:
+    """Which weight formats fit and which don't, with the bytes of each."""
+    def sizes(fits: bool) -> str:
+        return ", ".join(f"{name} {format_bytes(size, units, 1).split()[0]}"
+                         for name, size, fit in formats if fit == fits)  # fmt: skip
+
+    fitting, rest = sizes(True), sizes(False)
+    return "; ".join(part for part in (fitting and f"fit: {fitting}", rest and f"too large: {rest}") if part)
+
+
+def suggestion_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[bool, str, str]]:
+    """Whether a change is enough, what it is, what it saves."""
+    return [(found.fits, found.effect, f"saves {format_bytes(float(found.saved), units)}")
+            for found in estimate.suggestions]  # fmt: skip
+
+
+def assumption_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str, str]]:
+    """Assumed quantities: title, value with its range, source."""
+    rows = []
+    for group in (estimate.worst.buffers, estimate.worst.overhead):
+        for term in group.terms:
+            if term.low is None or not term.high:
+                continue
+            value = format_bytes(float(term.value), units)
+            span = f"{format_bytes(float(term.low), units).split()[0]} to {format_bytes(float(term.high), units)}"
+            rows.append((term.name.rpartition(".")[2], f"{value} ({span})", term.note))
+    return rows
+
+
+def flat(estimate: Estimate) -> dict[str, Any]:
+    """One flat record of an estimate, for CSV."""
+    limits = estimate.limits
+    record: dict[str, Any] = {
+        "name": estimate.scenario.name, "model": estimate.scenario.model.name,
+        "hardware": estimate.scenario.hardware.name, "devices": estimate.layout.devices,
+        "verdict": verdict(estimate), "feasible": estimate.feasible, "per_device_bytes": round(estimate.memory.value),
+        "usable_bytes": round(estimate.usable_bytes),
+    }  # fmt: skip
+    record |= {f"{row.key}_bytes": round(row.value) for row in components(estimate)}
+    record |= {key: limits[key] for key in ("max_context", "max_batch_size", "kv_cache_tokens", "fewest_devices")}
+    return record

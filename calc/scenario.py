@@ -1,0 +1,56 @@
+"""The noun that everything else takes: a model, the devices it runs on, and what is done with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from calc.architecture.model import Model
+from calc.specs.hardware import Cluster, Hardware
+from calc.specs.plan import Parallel
+from calc.specs.software import Software
+from calc.specs.workload import Inference, Training
+
+TASKS = ("pretrain", "finetune", "infer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One question, with every name resolved to what it names."""
+
+    name: str
+    task: str
+    """One of `TASKS`."""
+    model: Model
+    hardware: Hardware
+    cluster: Cluster
+    """The node that the devices sit in; decides how many share the fast link."""
+    devices: int | None
+    """Accelerators used; None follows from the degrees given."""
+    software: Software
+    parallel: Parallel
+    inference: Inference = field(default_factory=Inference)
+    training: Training | None = None
+    reserved: float = 0.0
+    """Memory already in use on each device [byte]."""
+    text_only: bool = False
+    """Whether vision and audio towers stay unloaded."""
+    notes: tuple[str, ...] = ()
+    """What was inferred while reading it."""
+
+    @property
+    def total_bytes(self) -> float:
+        """What a device shows as its total memory [byte]."""
+        total = self.hardware.total_bytes
+        assert total is not None, "load.hardware refuses a record without memory"
+        return total
+
+    @property
+    def utilization(self) -> float:
+        """Share of the device that the engine may take: the scenario's, else the profile's, else all [1]."""
+        given = self.inference.memory_utilization
+        return given or self.software.memory_utilization or 1.0
+
+    @property
+    def usable_bytes(self) -> float:
+        """What the estimate may use of a device: its total, less what is reserved, times the engine's share [byte]."""
+        return max(0.0, self.total_bytes - self.reserved) * self.utilization
