@@ -1,0 +1,78 @@
+"""Arrows point one way: what each part of the package may import."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BASE = {"errors", "units", "xp", "ledger", "documents", "configs"}
+MAY_IMPORT = {
+    "errors": set(),
+    "units": {"errors"},
+    "xp": set(),
+    "ledger": {"xp"},
+    "documents": {"errors"},
+    "configs": {"errors", "documents"},
+    "specs": BASE,
+    "architecture": BASE,
+    "importers": BASE | {"specs", "architecture"},
+    "scenario": BASE | {"specs", "architecture"},
+    "load": BASE | {"specs", "architecture", "scenario", "importers"},
+    "formulas": BASE | {"specs", "architecture", "scenario"},
+    "constraints": BASE | {"specs", "architecture", "scenario", "formulas"},
+    "estimate": BASE | {"specs", "architecture", "scenario", "formulas", "constraints"},
+    "solve": BASE | {"specs", "architecture", "scenario", "formulas", "constraints", "estimate"},
+    "choose": BASE | {"scenario", "estimate", "solve"},
+    "validate": BASE | {"specs", "architecture", "scenario", "formulas", "constraints", "estimate", "solve", "load"},
+    "reports": BASE | {"specs", "architecture", "scenario", "formulas", "estimate", "solve", "load", "validate"},
+    "cli": None,  # the edge: anything
+}
+"""Module or folder -> what it may import of `calc` besides itself."""
+
+CYCLES_ALLOWED = {("estimate", "solve")}
+"""`estimate` calls the solvers inside a function: limits are part of an estimate, and a limit is many estimates."""
+
+FILES = sorted((ROOT / "calc").rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    parts = path.relative_to(ROOT / "calc").parts
+    return parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Parts of `calc` that a file imports, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [node.module] if node.module != "calc" else [f"calc.{alias.name}" for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name and name.startswith("calc.")}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    part = part_of(path)
+    if part == "__init__":
+        return
+    assert part in MAY_IMPORT, f"calc/{part} has no place in the order: give it one here"
+    allowed = MAY_IMPORT[part]
+    if allowed is None:
+        return
+    wrong = {name for name in imports(path) - allowed - {part} if (part, name) not in CYCLES_ALLOWED}
+    assert not wrong, f"{path.relative_to(ROOT)} may not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_pure_parts_do_no_input_or_output(path):
+    """Formulas, architecture and specs neither print nor open files."""
+    if part_of(path) not in ("formulas", "architecture", "ledger", "xp", "units", "scenario", "constraints"):
+        return
+    calls = {node.func.id for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}  # fmt: skip
+    assert not calls & {"print", "open", "input"}
