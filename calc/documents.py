@@ -29,7 +29,7 @@ Key = str | int
 Path_ = tuple[Key, ...]
 
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
-_FLOAT = re.compile(r"[-+]?(\.\d+|\d[\d_]*(\.\d*)?)([eE][-+]?\d+)?")
+_FLOAT = re.compile(r"[-+]?(\.\d+|\d[\d_]*(\.\d*)?)([eE][-+]?\d+)?", re.ASCII)
 _SPECIAL = {"": None, "~": None, "null": None, "Null": None, "NULL": None, "true": True, "True": True,
             "TRUE": True, "false": False, "False": False, "FALSE": False}  # fmt: skip
 

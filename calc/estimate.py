@@ -8,22 +8,22 @@ from functools import cached_property
 from typing import Any
 
 from calc import constraints
-from calc.errors import BadValueError, CalcError, shown
+from calc.errors import BadValueError
 from calc.formulas.inference_memory import (
     Deployment,
     Stage,
     assumed_term,
     cache_terms,
     stages,
-    transient_term,
     weights_term,
 )
 from calc.formulas.stored import storage
+from calc.formulas.transient import shapes, transient_term
 from calc.ledger import Term, total
 from calc.scenario import Scenario
 from calc.specs.formats import kv_format_named
 from calc.specs.plan import Layout
-from calc.units import parse
+from calc.specs.workload import kv_budget
 from calc.xp import Number, ceil_div
 
 NO_CONTEXT_KINDS = ("cpu", "apple", "apu")
@@ -71,6 +71,7 @@ class InferenceMemory:
         self.deployment = deployment
         self.stages = stages(deployment.scenario.model, int(deployment.layout.pipeline))
         self._weights = {stage.index: weights_term(deployment, stage) for stage in self.stages}
+        self._shapes = {stage.index: shapes(deployment, stage) for stage in self.stages}
 
     def at(self, context: Number, batch: Number) -> StageMemory:
         """The fullest stage with that context per sequence and that batch in all replicas."""
@@ -83,7 +84,7 @@ class InferenceMemory:
         software, hardware = deployment.scenario.software, deployment.scenario.hardware
         sequences = ceil_div(batch, deployment.layout.data)
         kv_cache, state_cache = cache_terms(deployment, stage, context, sequences)
-        transient = transient_term(deployment, stage, context, sequences)
+        transient = transient_term(deployment, stage, self._shapes[stage.index], context, sequences, kv_cache)
         several = 1 if deployment.layout.devices > 1 else 0
         driver = 0 if hardware.kind in NO_CONTEXT_KINDS else 1
         buffers = total("memory.buffers", [assumed_term("memory.buffers.graphs", software.graphs, driver)])
@@ -154,28 +155,6 @@ def deploy(scenario: Scenario, layout: Layout | None = None) -> tuple[Deployment
     return deployment, (*notes, *format_notes)
 
 
-def kv_budget(value: Any) -> tuple[Number, Number | None]:
-    """Share of the context, or number of tokens, whose keys and values are kept.
-
-    Examples
-    --------
-    >>> kv_budget("20%"), kv_budget(2048)
-    ((0.2, None), (1.0, 2048))
-    """
-    try:
-        if isinstance(value, str) and value.strip().endswith("%"):
-            share = parse(value, "share")
-            if not 0 < share <= 1:
-                raise BadValueError("")
-            return share, None
-        tokens = parse(value, "length")
-    except CalcError:
-        tokens = 0.0
-    if tokens < 1 or tokens != int(tokens):
-        raise BadValueError(f"kv_budget is a share up to 100% or a whole number of tokens, got {shown(value)}")
-    return 1.0, int(tokens)
-
-
 def estimate(scenario: Scenario) -> Estimate:
     """The estimate of a scenario.
 
@@ -193,17 +172,17 @@ def estimate(scenario: Scenario) -> Estimate:
     inference = scenario.inference
     worst = memory.at(inference.context, inference.batch_size)
     host = memory.host_bytes(inference.context, inference.batch_size)
-    problems = tuple(_problems(scenario, deployment.layout, worst, host))
+    found = tuple(problems(scenario, deployment.layout, worst, host))
     limits = solve.limits(memory)
-    suggestions = tuple(solve.suggestions(memory, worst)) if problems else ()
+    suggestions = tuple(solve.suggestions(memory, worst)) if found else ()
     notes = (*scenario.notes, *scenario.model.notes, *notes, *_layout_notes(scenario, deployment.layout),
              *_context_notes(scenario))  # fmt: skip
     return Estimate(scenario=scenario, layout=deployment.layout, deployment=deployment, worst=worst, host_bytes=host,
-                    limits=limits, problems=problems, suggestions=suggestions, notes=notes)  # fmt: skip
+                    limits=limits, problems=found, suggestions=suggestions, notes=notes)  # fmt: skip
 
 
-def _problems(scenario: Scenario, layout: Layout, worst: StageMemory, host: Number) -> list[tuple[str, str]]:
-    """What stands against the scenario."""
+def problems(scenario: Scenario, layout: Layout, worst: StageMemory, host: Number) -> list[tuple[str, str]]:
+    """What stands against the scenario: pairs of a code and a sentence."""
     from calc.units import format_bytes
 
     found = []
@@ -246,4 +225,4 @@ def _context_notes(scenario: Scenario) -> list[str]:
     return found
 
 
-__all__ = ["Deployment", "Estimate", "InferenceMemory", "StageMemory", "deploy", "estimate", "kv_budget"]
+__all__ = ["Deployment", "Estimate", "InferenceMemory", "StageMemory", "deploy", "estimate", "problems"]

@@ -21,10 +21,11 @@ from calc.documents import Document, load_file, load_yaml, read_text
 from calc.errors import BadValueError, CalcError, FileError, MissingFactError, UnknownNameError, shown, unknown
 from calc.scenario import TASKS, Scenario
 from calc.specs.fields import read
+from calc.specs.formats import format_named, kv_format_named
 from calc.specs.hardware import Cluster, Hardware
 from calc.specs.plan import Parallel
-from calc.specs.software import Assumed, Software
-from calc.specs.workload import Inference, Training
+from calc.specs.software import ASSUMED, Assumed, Software
+from calc.specs.workload import Inference, Training, kv_budget
 from calc.units import parse, parse_whole
 
 T = TypeVar("T")
@@ -154,20 +155,26 @@ def software_names() -> list[str]:
 
 @lru_cache(maxsize=32)
 def software(name: str) -> Software:
-    """The profile of a framework or engine, its assumed quantities in base units."""
+    """The profile of a framework or engine, its assumed quantities in base units.
+
+    A record with `like` has the keys of the profile it names, but for those that it sets itself.
+    """
     document = _software_document()
     profiles = document.mapping()
     if name not in profiles:
         raise unknown("software", name, profiles)
-    found = read(Software, document, (name,), data={"name": name, **profiles[name]})
-    assumed: dict[str, Any] = {}
-    for field, dimension in (("context", "bytes"), ("communication", "bytes"), ("graphs", "bytes"), ("slack", "share")):
-        entry = getattr(found, field)
+    own = dict(profiles[name])
+    like = own.pop("like", None)
+    if like is not None and like not in profiles:
+        raise unknown("software", like, profiles, document.place((name, "like")))
+    base = profiles[like] if like else {}
+    found = read(Software, document, (name,), data={**base, **own, "name": name, "family": like or name})
+    assumed = {}
+    for field, dimension in ASSUMED.items():
         try:
-            numbers = {part: parse(entry[part], dimension) for part in ("value", "low", "high")}
-            assumed[field] = Assumed(source=str(entry["source"]), **numbers)
-        except (KeyError, CalcError) as error:
-            raise FileError(f"needs value, low, high and source ({error})", document.place((name, field))) from None
+            assumed[field] = Assumed.read(getattr(found, field), dimension)
+        except CalcError as error:
+            raise error.at(document.place((name, field))) from None
     return replace(found, **assumed)
 
 
@@ -265,6 +272,7 @@ def scenario(document: Document) -> Scenario:
         if task not in profile.tasks:
             fitting = [name for name in software_names() if task in software(name).tasks]
             raise BadValueError(f"{profile.name} is not for task {task}; choose from {', '.join(fitting)}")
+        profile = profile.on(device.total_bytes or 0, tuple(device.peak))
     with _placed(document, "devices"):
         devices = None if data.get("devices") is None else parse_whole(data["devices"], "count", minimum=1)
     with _placed(document, "reserved"):
@@ -273,20 +281,36 @@ def scenario(document: Document) -> Scenario:
         text_only = data.get("text_only", False)
         if not isinstance(text_only, bool):
             raise BadValueError(f"expected true or false, got {shown(text_only)}")
+    with _placed(document, "name"):
+        title = data.get("name")
+        if not isinstance(title, str | int | float | None) or isinstance(title, bool):
+            raise BadValueError(f"expected text, got {shown(title)}")
+    for section in LATER_SECTIONS:
+        with _placed(document, section):
+            if not isinstance(data.get(section), dict | None):
+                raise BadValueError(f"expected a mapping of keys to values, got {shown(data[section])}")
     notes.extend(f"section {name} is read but not used by this task" for name in LATER_SECTIONS if name in data)
     training = read(Training, document, ("training",)) if data.get("training") is not None else None
     inference = read(Inference, document, ("inference",), data=data.get("inference"))
-    _check_lengths(inference, document)
+    _check_inference(inference, document)
     parallel = read(Parallel, document, ("parallel",), data=data.get("parallel"))
     return Scenario(
-        name=str(data.get("name") or f"{found_model.name} on {device.name}"), task=task, model=found_model,
+        name=str(title or f"{found_model.name} on {device.name}"), task=task, model=found_model,
         hardware=device, cluster=node, devices=devices, software=profile, parallel=parallel, inference=inference,
         training=training, reserved=reserved, text_only=text_only, notes=tuple(notes),
     )  # fmt: skip
 
 
-def _check_lengths(inference: Inference, document: Document) -> None:
-    """A prompt and its answer must fit into a context that is given."""
+def _check_inference(inference: Inference, document: Document) -> None:
+    """Names and budgets must mean something, and a prompt and its answer fit into a context that is given."""
+    with _placed(document, "inference", "weight_format"):
+        if inference.weight_format is not None:
+            format_named(inference.weight_format)
+    with _placed(document, "inference", "kv_format"):
+        if inference.kv_format is not None:
+            kv_format_named(inference.kv_format)
+    with _placed(document, "inference", "kv_budget"):
+        kv_budget(inference.kv_budget)
     asked = (inference.input_length or 1) + (inference.output_length if inference.input_length else 0)
     if inference.max_context is not None and asked > inference.max_context:
         raise BadValueError(f"{inference.max_context} tokens don't hold input_length {inference.input_length} + "
@@ -295,14 +319,14 @@ def _check_lengths(inference: Inference, document: Document) -> None:
 
 
 @contextmanager
-def _placed(document: Document, key: str) -> Iterator[None]:
-    """Errors raised inside are told with the place of a top-level key, unless they have one."""
+def _placed(document: Document, *path: str) -> Iterator[None]:
+    """Errors raised inside are told with the place of a key, unless they have one."""
     try:
         yield
     except CalcError as error:
         if error.where:
             raise
-        raise type(error)(error.message, document.place((key,))) from None
+        raise type(error)(error.message, document.place(path)) from None
 
 
 def _choice(value: Any, choices: Iterable[str], kind: str) -> str:

@@ -7,12 +7,12 @@ one change to the scenario, estimated in full.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from calc import constraints
 from calc.errors import CalcError
-from calc.estimate import InferenceMemory, StageMemory, deploy
+from calc.estimate import NO_CONTEXT_KINDS, InferenceMemory, StageMemory, deploy, problems
 from calc.formulas.inference_memory import kv_bytes_per_token, state_bytes_per_sequence
 from calc.formulas.stored import ladder, uses_gguf
 from calc.scenario import Scenario
@@ -23,6 +23,8 @@ from calc.xp import Number
 LONGEST_CONTEXT = 2**27
 """Where a search for the largest context stops; no model has seen a tenth of it."""
 LARGEST_BATCH = 2**22
+SHORTEST_CONTEXT = 256
+"""No shorter context is suggested."""
 DEVICE_COUNTS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 72, 96, 128, 192, 256, 512, 1024)
 """Device counts that are tried: what nodes and racks come in."""
 
@@ -116,7 +118,7 @@ def kv_cache_tokens(memory: InferenceMemory) -> int | None:
 
 
 def fits(scenario: Scenario) -> bool:
-    """Whether a scenario can be laid out and fits its devices."""
+    """Whether a scenario can be laid out and fits its devices (the host isn't looked at)."""
     try:
         deployment, _ = deploy(scenario)
     except CalcError:
@@ -159,7 +161,7 @@ def with_layers(scenario: Scenario, count: int) -> Scenario:
 
 
 def formats_that_fit(scenario: Scenario) -> list[tuple[str, Number, bool]]:
-    """The ladder of weight formats, best first: name, bytes of weights per device, whether it fits."""
+    """The ladder of weight formats, largest first: name, bytes of weights per device, whether it fits."""
     rungs = []
     for name in ladder(scenario):
         changed = replace(scenario, inference=replace(scenario.inference, weight_format=name))
@@ -169,7 +171,7 @@ def formats_that_fit(scenario: Scenario) -> list[tuple[str, Number, bool]]:
             continue
         worst = InferenceMemory(deployment).at(scenario.inference.context, scenario.inference.batch_size)
         rungs.append((name, worst.weights.value, bool(worst.memory.value <= scenario.usable_bytes)))
-    return rungs
+    return sorted(rungs, key=lambda rung: -rung[1])
 
 
 def suggestions(memory: InferenceMemory, worst: StageMemory) -> Iterator[Suggestion]:
@@ -181,34 +183,45 @@ def suggestions(memory: InferenceMemory, worst: StageMemory) -> Iterator[Suggest
 def _candidates(memory: InferenceMemory, worst: StageMemory) -> Iterator[Suggestion]:
     scenario = memory.deployment.scenario
     inference, usable, needed = scenario.inference, scenario.usable_bytes, worst.memory.value
+
+    def changed(**values: Any) -> Scenario:
+        return replace(scenario, inference=replace(inference, **values))
+
     yield from _kv_changes(memory, needed)
     yield from _format_changes(scenario, worst)
     if inference.batch_size > 1:
         batch = largest(lambda n: memory.at(inference.context, n).memory.value <= usable, 1, int(inference.batch_size))
         if batch:
-            saved = needed - memory.at(inference.context, batch).memory.value
-            yield Suggestion(change={"inference.batch_size": batch}, saved=saved, fits=True,
-                             effect=f"batch {batch} in place of {inference.batch_size}")  # fmt: skip
+            effect = f"batch {batch:,} in place of {inference.batch_size:,}"
+            yield _tried(changed(batch_size=batch), {"inference.batch_size": batch}, needed, effect)
     context = largest(lambda n: memory.at(n, inference.batch_size).memory.value <= usable, 1, int(inference.context))
-    if context >= 256:
-        saved = needed - memory.at(context, inference.batch_size).memory.value
-        yield Suggestion(change={"inference.max_context": context}, saved=saved, fits=True,
-                         effect=f"context {format_length(context)} in place of "
-                         f"{format_length(inference.context)}")  # fmt: skip
+    asked = 0 if inference.input_length is None else inference.input_length + inference.output_length
+    if context >= max(SHORTEST_CONTEXT, asked):
+        effect = f"context {format_length(context)} in place of {format_length(inference.context)}"
+        yield _tried(changed(max_context=context), {"inference.max_context": context}, needed, effect)
     count = fewest_devices(scenario)
     if count is not None and count > memory.deployment.layout.devices:
-        changed = replace(scenario, devices=count, parallel=Parallel())
-        yield _tried(changed, {"devices": count}, needed, f"{count} devices")
+        change = {"devices": count, **_degrees_dropped(scenario.parallel)}
+        yield _tried(replace(scenario, devices=count, parallel=Parallel()), change, needed, f"{count} devices")
+    if scenario.hardware.kind in NO_CONTEXT_KINDS:
+        return  # its memory is the host's
     experts = experts_on_host(scenario)
     if experts is not None:
-        changed = replace(scenario, inference=replace(inference, cpu_moe_layers=experts))
-        effect = f"experts of the first {experts} layers on the host, {_on_host(changed)} there (slower)"
-        yield _tried(changed, {"inference.cpu_moe_layers": experts}, needed, effect)
+        after = changed(cpu_moe_layers=experts)
+        effect = f"experts of the first {experts} layers on the host, {_on_host(after)} there (slower)"
+        yield _tried(after, {"inference.cpu_moe_layers": experts}, needed, effect)
     layers = layers_on_device(scenario)
     if layers is not None:
-        changed = with_layers(scenario, layers)
-        effect = f"{layers} of {scenario.model.num_layers} layers on the device, {_on_host(changed)} on the host (slow)"
-        yield _tried(changed, {"inference.gpu_layers": layers}, needed, effect)
+        after = with_layers(scenario, layers)
+        effect = f"{layers} of {scenario.model.num_layers} layers on the device, {_on_host(after)} on the host (slow)"
+        yield _tried(after, {"inference.gpu_layers": layers}, needed, effect)
+
+
+def _degrees_dropped(parallel: Parallel) -> dict[str, Any]:
+    """The keys that undo the degrees a plan gives."""
+    plain = Parallel()
+    return {f"parallel.{field.name}": getattr(plain, field.name) for field in fields(Parallel)
+            if getattr(parallel, field.name) != getattr(plain, field.name)}  # fmt: skip
 
 
 def _on_host(scenario: Scenario) -> str:
@@ -237,5 +250,8 @@ def _format_changes(scenario: Scenario, worst: StageMemory) -> Iterator[Suggesti
 def _tried(scenario: Scenario, change: dict[str, Any], needed: Number, effect: str) -> Suggestion:
     """The suggestion that a changed scenario amounts to."""
     deployment, _ = deploy(scenario)
-    after = InferenceMemory(deployment).at(scenario.inference.context, scenario.inference.batch_size).memory.value
-    return Suggestion(change=change, effect=effect, saved=needed - after, fits=bool(after <= scenario.usable_bytes))
+    memory, inference = InferenceMemory(deployment), scenario.inference
+    after = memory.at(inference.context, inference.batch_size)
+    host = memory.host_bytes(inference.context, inference.batch_size)
+    enough = not problems(scenario, deployment.layout, after, host)
+    return Suggestion(change=change, effect=effect, saved=needed - after.memory.value, fits=enough)

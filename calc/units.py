@@ -47,8 +47,8 @@ EXAMPLES = {
     "flop/s": "989 TFLOP/s", "watts": "700 W", "dollars": "2.5 or 100k", "share": "0.9 or 90%",
 }  # fmt: skip
 
-_NUMBER = re.compile(r"\s*\$?([-+]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-zµ%/]*)\s*")
-_FRACTION = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*")
+_NUMBER = re.compile(r"\s*([-+]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([A-Za-zµ%/]*)\s*", re.ASCII)
+_FRACTION = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*", re.ASCII)
 LARGEST = 1e30
 """No quantity here is larger (a zettaFLOP run is 1e21); what is, is a slip or an attack."""
 
@@ -84,6 +84,7 @@ def parse(value: object, dimension: str, *, minimum: float = 0) -> float:
         raise BadValueError(f"expected a number such as {EXAMPLES[dimension]}, got {shown(value)}")
     if isinstance(value, str):
         text = value if len(value) <= 64 else ""
+        text = text.strip().removeprefix("$") if dimension == "dollars" else text
         match = _NUMBER.fullmatch(text)
         fraction = _FRACTION.fullmatch(text) if dimension == "share" else None
         if fraction and int(fraction[2]):

@@ -163,12 +163,13 @@ class MatrixMemory(Part):
     def weights(self) -> tuple[Weight, ...]:
         hidden, heads, bias = self.hidden_size, self.num_heads, self.bias
         widths = (("q", self.qk_dim), ("k", self.qk_dim), ("v", self.v_dim), ("output_gate", self.v_dim))
-        shift = (vector("norm_bias", self.v_dim, role="norm", split="column", units=heads),) if bias else ()
+        normed = self.v_dim // heads * heads
+        shift = (vector("norm_bias", normed, role="norm", split="column", units=heads),) if bias else ()
         return (
             *(linear(name, hidden, width, bias=bias, split="column", units=heads) for name, width in widths),
             linear("input_gate", hidden, heads, bias=True, split="column", units=heads),
             linear("forget_gate", hidden, heads, bias=True, split="column", units=heads),
-            vector("norm", self.v_dim, role="norm", split="column", units=heads),
+            vector("norm", normed, role="norm", split="column", units=heads),
             *shift,
             linear("o", self.v_dim, hidden, bias=bias, split="row", units=heads),
         )

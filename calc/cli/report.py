@@ -50,6 +50,7 @@ def command(ctx: click.Context, files: tuple[str, ...], form: str, units: str, o
                 answers.append(estimate(load.scenario(document)))
             except CalcError as error:
                 data = document.data
+                error = error if error.where else error.at(document.place())
                 failed(str(data.get("name") or path) if isinstance(data, dict) else path, error)
     write(render.estimates(answers, form, units), output_file)
     errors = any(isinstance(answer, dict) for answer in answers)

@@ -11,9 +11,12 @@ from functools import lru_cache
 from typing import Literal
 
 from calc.architecture.attention import Attention
+from calc.architecture.embedding import Embedding, Head
 from calc.architecture.experts import Experts
+from calc.architecture.feed_forward import FeedForward
 from calc.architecture.latent_attention import LatentAttention
-from calc.architecture.model import Layer, Model, Stack
+from calc.architecture.model import Layer, Model, Run, Stack
+from calc.architecture.norm import Norm
 from calc.architecture.part import Part, Role, Weight
 from calc.errors import BadValueError
 from calc.formulas.storage import matrix_bytes
@@ -284,6 +287,43 @@ def file_bytes(model: Model, format: Format, *, importance: bool | None = None,
     ggml-org/llama.cpp src/llama-quant.cpp and ggml-common.h.
     """
     return sum(tensor.bytes for tensor in tensors(model, format, importance=importance, latent=latent))
+
+
+@lru_cache(maxsize=128)
+def usual_bits(format: Format) -> float:
+    """Bits per weight as a list of formats gives them: of a file type on a usual 8B model, of others their own.
+
+    Equation
+    --------
+    bits = 8 * file bytes / elements, of Llama-3.1-8B's shape
+
+    Parameters
+    ----------
+    format : Format
+
+    Source
+    ------
+    tools/quantize/README.md of ggml-org/llama.cpp prints these for the same model.
+
+    Examples
+    --------
+    >>> from calc.specs.formats import format_named
+    >>> round(usual_bits(format_named("q4_k_m")), 4), usual_bits(format_named("mxfp4"))
+    (4.8944, 4.25)
+    """
+    if format.mix is None:
+        return format.bits
+    hidden, vocabulary = 4096, 128256
+    attention = Attention(hidden_size=hidden, num_attention_heads=32, num_key_value_heads=8, head_dim=128)
+    layer = Layer(kind="full_attention", parts=(
+        Norm(size=hidden, count=2), attention, FeedForward(hidden_size=hidden, intermediate_size=14336)))  # fmt: skip
+    stack = Stack(
+        name="decoder", before=(Embedding(vocab_size=vocabulary, hidden_size=hidden),),
+        runs=(Run(layer=layer, repeat=32),),
+        after=(Norm(size=hidden), Head(vocab_size=vocabulary, hidden_size=hidden, tied=False)),
+    )  # fmt: skip
+    found = tensors(Model(name="", family="llama", hidden_size=hidden, vocab_size=vocabulary, stacks=(stack,)), format)
+    return 8 * sum(tensor.bytes for tensor in found) / sum(tensor.elements for tensor in found)
 
 
 def metadata_bytes(vocab_size: int) -> tuple[int, int, int]:

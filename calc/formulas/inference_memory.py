@@ -1,7 +1,7 @@
 """Memory of one device during inference, as a ledger of terms.
 
-Persistent terms (weights, cache, buffers) + the larger of two instants' transient terms (prefill,
-decode) + overhead, for one pipeline stage. The composer evaluates every stage and takes the worst.
+Persistent terms (weights, cache, buffers) + the largest instant's transient terms (`calc.formulas.transient`)
++ overhead, for one pipeline stage. The composer evaluates every stage and takes the worst.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from calc.architecture.part import Cache, Part, Weight
 from calc.formulas.kv_cache import cache_bytes, cached_tokens
 from calc.formulas.sharding import overlap, shard, stage_layers
 from calc.formulas.storage import Storage, kv_vector_bytes, weight_bytes
-from calc.formulas.workspace import activation_bytes, chunk_tokens, logits_bytes, score_bytes
-from calc.ledger import Term, computed, largest, total
+from calc.ledger import Term, computed, total
 from calc.scenario import Scenario
 from calc.specs.formats import Format, kv_format_named
 from calc.specs.plan import Layout
@@ -195,10 +194,11 @@ def cache_terms(deployment: Deployment, stage: Stage, context: Number, sequences
     for _stack, layer, indices in kinds(scenario.model, layers):
         for part in layer.parts:
             for cache in part.cache():
-                name = f"{'state' if cache.keeps == 'sequence' else 'kv'}_cache.{layer.kind}.{cache.name}"
+                name = f"{'state' if cache.keeps == 'sequence' else 'kv'}_cache.{layer.kind.replace(" + ", "_")}.{cache.name}"
+                copies = 2 if cache.name == "latent" and scenario.software.latent_values else 1
                 term = computed(f"memory.{name}", cache_bytes, layers=len(indices), sequences=sequences,
                                 entries=entries(deployment, cache, context), heads=cache.heads,
-                                vector_bytes=kv_vector_bytes(
+                                vector_bytes=copies * kv_vector_bytes(
                                     cache.width, cache_format(cache, deployment.kv_format, deployment.half_format)),
                                 tensor=deployment.layout.tensor, split=cache.split,
                                 context_parallel=deployment.layout.context)  # fmt: skip
@@ -212,10 +212,13 @@ def entries(deployment: Deployment, cache: Cache, context: Number) -> Number:
         return deployment.layout.context  # a state isn't divided: cancels the division by context parallelism
     software, model = deployment.scenario.software, deployment.scenario.model
     if cache.keeps == "encoder":
-        length = model.encoder_length or deployment.scenario.inference.prompt
+        length = model.encoder_length or deployment.scenario.inference.prompt(context)
         return cached_tokens(length, block=software.cache_block)
     share, tokens = deployment.budget
-    return cached_tokens(context, cache.window, cache.stride, software.cache_block, share, tokens)
+    window = cache.window
+    if window is not None and software.window_holds_chunk:
+        window += software.prefill_chunk or 0
+    return cached_tokens(context, window, cache.stride, software.cache_block, share, tokens)
 
 
 def cache_format(cache: Cache, kv_format: Format, half_format: Format) -> Format:
@@ -266,41 +269,6 @@ def _cache_sum(model: Model, keeps: str, kv_format: Format, half_format: Format)
                         vector = kv_vector_bytes(cache.width, cache_format(cache, kv_format, half_format))
                         found += len(indices) * cache.heads * vector / cache.stride
     return int(found) if found == int(found) else found
-
-
-def transient_term(deployment: Deployment, stage: Stage, context: Number, sequences: Number) -> Term:
-    """Live activations, scores and logits at the worse of prefill and decode."""
-    scenario = deployment.scenario
-    software, tensor = scenario.software, deployment.layout.tensor
-    prompt = scenario.inference.prompt
-    chunk = chunk_tokens(sequences, prompt, software.prefill_chunk)
-    if software.chunk_reserved and software.prefill_chunk is not None:
-        chunk = software.prefill_chunk
-    layers = [layer for _stack, layer, _indices in kinds(scenario.model, stage.layers)]
-    width = max((part.width() for layer in layers for part in layer.parts), default=0)
-    heads = max((_query_heads(part) for layer in layers for part in layer.parts), default=0)
-    rows = software.logits_rows or sequences
-    instants = []
-    for name, tokens in (("prefill", chunk), ("decode", sequences)):
-        terms = [
-            computed(f"memory.{name}.activations", activation_bytes, tokens=tokens,
-                     hidden_size=scenario.model.hidden_size, width=width, residual_copies=software.residual_copies,
-                     element_bytes=software.activation_bytes, tensor=tensor),
-        ]  # fmt: skip
-        if software.score_bytes:
-            terms.append(computed(f"memory.{name}.scores", score_bytes, tokens=tokens, context=context, heads=heads,
-                                  element_bytes=software.score_bytes, tensor=tensor))  # fmt: skip
-        if stage.last:
-            terms.append(computed(f"memory.{name}.logits", logits_bytes, rows=rows,
-                                  vocab_size=scenario.model.vocab_size, element_bytes=software.logits_bytes,
-                                  tensor=1))  # fmt: skip
-        instants.append(total(f"memory.{name}", terms))
-    return largest("memory.transient", instants)
-
-
-def _query_heads(part: Part) -> int:
-    """Heads that write scores: the pieces of the weight that attention's output comes from."""
-    return max((weight.units for weight in part.weights() if weight.name == "o"), default=0)
 
 
 def assumed_term(name: str, quantity: Assumed, scale: Number = 1) -> Term:

@@ -41,9 +41,11 @@ def ladder(scenario: Scenario) -> list[str]:
     """Weight formats to try, largest first: what the device computes in, then weight-only ones; llama.cpp's where
     those are in question."""
     device = scenario.hardware
+    own = storage(scenario)[0].name
     if uses_gguf(scenario):
-        return [device.half_format, *GGUF_LADDER]
+        return list(dict.fromkeys([device.half_format, own, *GGUF_LADDER]))
     eight = "fp8" if device.computes("fp8") else "int8" if device.computes("int8") else "int8-weight-only"
     four = "nvfp4" if device.computes("fp4") else "awq-4bit-g128"
     consumer = ("q6_k", "q4_k_m", "q3_k_m") if device.total_bytes and device.total_bytes < 40e9 else ()
-    return [device.half_format, eight, *consumer[:1], four, *consumer[1:], "gptq-3bit-g128"]
+    rungs = [device.half_format, own, eight, *consumer[:1], four, *consumer[1:], "gptq-3bit-g128"]
+    return list(dict.fromkeys(rungs))

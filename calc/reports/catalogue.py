@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +12,10 @@ from calc import load
 from calc.architecture.model import Model, Stack
 from calc.documents import load_file
 from calc.errors import CalcError, UnknownNameError, shown, unknown
+from calc.formulas.gguf_mix import usual_bits
 from calc.formulas.inference_memory import kv_bytes_per_token, state_bytes_per_sequence
 from calc.formulas.parameters import parameters
-from calc.specs.formats import format_named, format_names, ggml_type, kv_format_named, kv_format_names
+from calc.specs.formats import format_named, format_names, kv_format_named, kv_format_names
 from calc.specs.hardware import Hardware
 from calc.units import TB, format_bytes, format_bytes_fitting, format_count, format_length
 
@@ -86,7 +90,7 @@ def _formats(filter_: str, units: str, plain: bool) -> list[Row]:
     for name, use in names:
         if filter_ in name:
             entry = format_named(name) if use == "weights" else kv_format_named(name)
-            bits = ggml_type(entry.mix.base).bits if entry.mix else entry.bits
+            bits = usual_bits(entry) if entry.mix else entry.bits
             found.append({"name": name, "use": use, "bits_per_weight": bits if plain else f"{bits:.4g}",
                           "computes_in": entry.compute, "title": entry.title})  # fmt: skip
     return found
@@ -109,8 +113,21 @@ def render(found: list[Row], form: str) -> str:
         return csv.rows(found)
     import tabulate
 
+    if form == "table" and sys.stdout.isatty():
+        found = _cut(found)
     return tabulate.tabulate(found, headers="keys", tablefmt="pipe" if form == "markdown" else "plain",
                              disable_numparse=True)  # fmt: skip
+
+
+def _cut(found: list[Row]) -> list[Row]:
+    """Rows whose last column is cut to what a terminal's line leaves; a pipe gets all of it."""
+    if not found:
+        return found
+    *columns, last = found[0]
+    width = sum(max(len(key), *(len(str(row[key])) for row in found)) + 2 for key in columns)
+    room = max(12, shutil.get_terminal_size().columns - 1 - width)
+    return [{**row, last: str(row[last]) if len(str(row[last])) <= room else f"{str(row[last])[: room - 1]}…"}
+            for row in found]  # fmt: skip
 
 
 def record(name: str) -> Row:
@@ -136,7 +153,7 @@ def record(name: str) -> Row:
             found = named(name)
         except CalcError:
             continue
-        return {"record": "format", "name": found.name, "title": found.title, "bits_per_weight": found.bits,
+        return {"record": "format", "name": found.name, "title": found.title, "bits_per_weight": usual_bits(found) if found.mix else found.bits,
                 "compute": found.compute, "roles": list(found.roles), "source": found.source}  # fmt: skip
     every = [*(n for kind in ("models", "hardware", "clusters") for n in load.names(kind)), *format_names()]
     raise unknown("name", name, every)
@@ -254,7 +271,7 @@ def show(records: list[Row], form: str, units: str) -> str:
     return "\n\n".join(blocks)
 
 
-def _lines(value: Any, path: str) -> Any:
+def _lines(value: Row, path: str) -> Iterator[tuple[str, str]]:
     """Dotted keys and printable values of a record; what is empty is left out."""
     for key, inner in value.items():
         name = f"{path}{key}"
@@ -262,18 +279,34 @@ def _lines(value: Any, path: str) -> Any:
             continue
         if isinstance(inner, dict):
             yield from _lines(inner, f"{name}.")
-        elif isinstance(inner, list) and inner and isinstance(inner[0], dict):
+        elif isinstance(inner, list) and isinstance(inner[0], dict):
             for index, item in enumerate(inner):
-                yield f"{name}[{index}]", ", ".join(f"{k} {_text(v)}" for k, v in item.items())
-        elif isinstance(inner, list):
-            yield name, ", ".join(map(_text, inner))
+                yield f"{name}[{index}]", ", ".join(f"{k} {_text(k, v)}" for k, v in item.items())
+        elif isinstance(inner, list | tuple):
+            yield name, ", ".join(_text(name, item) for item in inner)
         else:
-            yield name, _text(inner)
+            yield name, _text(name, inner)
 
 
-def _text(value: Any) -> str:
+BYTES = ("capacity", "usable", "memory", "l2_cache", "host_memory", "stored_bytes", "state_bytes_per_sequence",
+         "kv_bytes_per_token")  # fmt: skip
+RATES = ("bandwidth", "network", "nic_per_device", "host_memory_bandwidth", "read", "write")
+
+
+def _text(name: str, value: Any) -> str:
+    """A value for people, in the unit that its key has."""
+    last = name.rpartition(".")[2]
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} {_text(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, float) and value == int(value) and abs(value) < 1e18:
-        value = int(value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 9999 else str(value)
+        return "{" + ", ".join(f"{key} {_text(key, inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if last in BYTES:
+        return f"{format_bytes_fitting(value)} ({value:,.0f} bytes)"
+    if last in RATES:
+        return f"{value / 1e9:,.6g} GB/s"
+    if name.startswith("peak."):
+        return f"{value / TB:,.6g} TFLOP/s"
+    if last == "power":
+        return f"{value:,.0f} W"
+    whole = int(value) if value == int(value) else value
+    return f"{whole:,}" if isinstance(whole, int) and abs(whole) > 9999 else f"{whole:.4g}"

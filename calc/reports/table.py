@@ -94,7 +94,7 @@ def _suggestions(estimate: Estimate, units: str) -> list[str]:
 def _pairs(rows: list[tuple[str, str]]) -> list[str]:
     lines = []
     for title, answer in rows:
-        lines += wrap(answer, indent=f"  {title:28}", hang=" " * 30)
+        lines += wrap(answer, indent=f"  {title:27} ", hang=" " * 30)
     return lines
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from calc.errors import BadValueError, CalcError, shown
 from calc.specs.fields import entry, key
+from calc.units import parse
 from calc.xp import Number, maximum
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4", "mxfp4")
@@ -62,15 +64,34 @@ class Inference:
                                                doc="prefill_devices, decode_devices")  # fmt: skip
 
     @property
-    def prompt(self) -> Number:
-        """Tokens of a prompt [token]: given, or what a given context leaves beside the output."""
-        if self.input_length is not None:
-            return self.input_length
-        if self.max_context is not None:
-            return maximum(1, self.max_context - self.output_length)
-        return DEFAULT_INPUT
-
-    @property
     def context(self) -> Number:
         """Tokens that a sequence may reach [token]."""
-        return self.prompt + self.output_length if self.max_context is None else self.max_context
+        if self.max_context is not None:
+            return self.max_context
+        return (DEFAULT_INPUT if self.input_length is None else self.input_length) + self.output_length
+
+    def prompt(self, context: Number) -> Number:
+        """Tokens of a prompt [token]: given, or what a sequence of `context` tokens leaves beside the output."""
+        return maximum(1, context - self.output_length) if self.input_length is None else self.input_length
+
+
+def kv_budget(value: Any) -> tuple[Number, Number | None]:
+    """Share of the context, or number of tokens, whose keys and values are kept.
+
+    Examples
+    --------
+    >>> kv_budget("20%"), kv_budget(2048)
+    ((0.2, None), (1.0, 2048))
+    """
+    try:
+        if isinstance(value, str) and value.strip().endswith("%"):
+            share = parse(value, "share")
+            if not 0 < share <= 1:
+                raise BadValueError("")
+            return share, None
+        tokens = parse(value, "length")
+    except CalcError:
+        tokens = 0.0
+    if tokens < 1 or tokens != int(tokens):
+        raise BadValueError(f"kv_budget is a share up to 100% or a whole number of tokens, got {shown(value)}")
+    return 1.0, int(tokens)

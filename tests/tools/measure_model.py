@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,27 @@ TOWER = re.compile(
 )
 POSITIONS = re.compile(r"(wpe|embed_positions|position_embeddings|relative_attention_bias|positions_embed)(\.weight)?$")
 ROUTED = re.compile(r"\.experts\.")
-RECURRENT = re.compile(r"Mamba|Lightning|Delta|Linear(Attention|Attn)|Conv|Recurrent|KDA|Rwkv|Gated(DeltaNet|Retention)")
+RECURRENT = re.compile(r"Mamba|Lightning|Delta|TextLinearAttention|xLSTM|RecurrentBlock|ShortConv|Rwkv")
 CROSS = re.compile(r"Cross|encoder_attn|EncDec|cross_attn|crossattention")
 FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "qkv", "wqkv", "W_pack")
 OUTPUT = ("o_proj", "dense", "c_proj", "out_proj", "wo", "o", "linear_attn_out")
-SAME_AS = {"kimi_k2": "deepseek_v3", "kimi_k25": "kimi_k25"}
-"""Remote-code types whose modelling code is another family's."""
+EQUAL: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "kimi_k2": lambda c: {"model_type": "deepseek_v3"},
+    "mimo": lambda c: {"model_type": "qwen2"},
+    "baichuan": lambda c: {"model_type": "llama"},
+    "internlm": lambda c: {"model_type": "llama", "attention_bias": c["bias"]},
+    "internlm2": lambda c: {"model_type": "llama", "attention_bias": c["bias"]},
+    "orion": lambda c: {"model_type": "stablelm", "use_qkv_bias": False},
+    "minicpm": lambda c: {"model_type": "llama"},
+    "qwen": lambda c: {"model_type": "qwen2", "intermediate_size": c["intermediate_size"] // 2,
+                       "num_key_value_heads": c["num_attention_heads"]},
+    "chatglm": lambda c: {"model_type": "glm", "vocab_size": c["padded_vocab_size"], "num_hidden_layers": c["num_layers"],
+                          "intermediate_size": c["ffn_hidden_size"], "num_key_value_heads": c["multi_query_group_num"],
+                          "head_dim": c["kv_channels"], "attention_bias": c["add_qkv_bias"]},
+    "deepseek": lambda c: {"model_type": "glm4_moe", "use_qk_norm": False, "attention_bias": False,
+                           "head_dim": c["hidden_size"] // c["num_attention_heads"]},
+}  # fmt: skip
+"""Remote-code types, and the family with equal weights that transformers ships, with what differs in the keys."""
 
 
 def build(config: dict[str, Any]) -> Any:
@@ -34,20 +49,20 @@ def build(config: dict[str, Any]) -> Any:
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
-    data = {**config, "model_type": SAME_AS.get(config["model_type"], config["model_type"])}
+    equal = EQUAL.get(config["model_type"])
+    data = {**config, **(equal(config) if equal else {})}
     data.pop("quantization_config", None)
     data.pop("architectures", None)
+    if equal:
+        data.setdefault("pad_token_id", None)
     read = transformers.AutoConfig.for_model(**data)
-    encoder = any("MaskedLM" in name for name in config.get("architectures", []))
-    classes = ["MODEL_FOR_MASKED_LM_MAPPING_NAMES"] if encoder else []
+    classes = []
     if any(key in config for key in ("vision_config", "audio_config", "vq_config")):
         classes += ["MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES"]
     classes += ["MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"]
-    if not encoder:
-        classes += ["MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"]
-    classes += ["MODEL_FOR_PRETRAINING_MAPPING_NAMES", "MODEL_MAPPING_NAMES"]
+    classes += ["MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_MAPPING_NAMES"]
     name = next(getattr(auto, key)[read.model_type] for key in classes if read.model_type in getattr(auto, key, {}))
-    name = name[0] if isinstance(name, tuple) else name
+    name = config.get("architectures", [name])[0]
     with torch.device("meta"):
         model = getattr(transformers, name)._from_config(read)
     model.tie_weights()
@@ -76,17 +91,25 @@ def width_of(linear: Any, side: int) -> int:
     return int(shape[1 - side] if type(linear).__name__ == "Conv1D" else shape[side])
 
 
-def cache_width(module: Any) -> int:
+def cache_width(module: Any) -> float:
     """Elements that an attention module caches per token; 0 for a module that is no attention."""
     if getattr(module, "is_kv_shared_layer", False):
         return 0
     children = dict(module.named_children())
-    total = 0
+    total: float = 0
     indexer = children.get("indexer")
     if indexer is not None and "wk" in dict(indexer.named_children()):
         total += width_of(indexer.wk, 0)
+    elif indexer is not None and "k_proj" in dict(indexer.named_children()):
+        total += width_of(indexer.k_proj, 0)
     if "kv_a_proj_with_mqa" in children:
         return total + width_of(children["kv_a_proj_with_mqa"], 0)
+    if "q_a_proj" in children and "kv_proj" in children:  # DeepSeek-V4: one key that is the value, and compressed ones
+        total += width_of(children["kv_proj"], 0)
+        compressor = children.get("compressor")
+        for part in (compressor, getattr(compressor, "indexer", None)):
+            total += part.kv_norm.weight.numel() / part.position_bias.shape[0] if part is not None else 0
+        return total
     for key, value in (("k_proj", "v_proj"), ("k", "v"), ("key", "value"), ("wk", "wv"), ("key_proj", "value_proj")):
         if key in children and hasattr(children[key], "weight"):
             keys = width_of(children[key], 0)
@@ -110,6 +133,7 @@ def measure(config: dict[str, Any]) -> dict[str, int]:
     idle = 0.0
     if routed:
         read = model.config.get_text_config()
+        read = getattr(read, "ffn_config", read)
         count = next(getattr(read, key) for key in ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
                      if getattr(read, key, None))  # fmt: skip
         used = next(getattr(read, key) for key in ("num_experts_per_tok", "top_k_experts", "moe_k", "moe_topk", "moe_top_k",
@@ -124,8 +148,8 @@ def measure(config: dict[str, Any]) -> dict[str, int]:
     if config["model_type"] in ("t5", "mt5", "umt5") and config.get("tie_word_embeddings") is False and not untied:
         total += inputs.weight.numel()  # transformers 5 ties T5's tables; v1.1 checkpoints have both
         embedding += inputs.weight.numel()
-    encoder_only = type(model).__name__.endswith("MaskedLM")
-    kv = 0 if encoder_only else 2 * sum(cache_width(module) for _, module in attentions(model))
+    encoder_only = type(model).__name__.endswith(("MaskedLM", "PreTraining"))
+    kv = 0 if encoder_only else round(2 * sum(cache_width(module) for _, module in attentions(model)))
     found = {"parameters": total, "active_parameters": round(total - idle), "embedding_parameters": embedding,
              "kv_bytes_per_token": kv}  # fmt: skip
     if towers:

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from calc.architecture.attention import Attention
 from calc.architecture.embedding import Embedding, Head
-from calc.architecture.experts import Experts
 from calc.architecture.feed_forward import FeedForward
 from calc.architecture.model import Layer, Model, Stack, run_lengths
 from calc.architecture.norm import Norm
-from calc.architecture.part import Part
+from calc.architecture.part import Extra, Part, vector
 from calc.importers.keys import Keys
 
-HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+if TYPE_CHECKING:
+    from calc.architecture.experts import Experts
+
+HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed", "model_dim", "dim")
+VOCAB = ("padded_vocab_size", "vocab_size")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "n_kv_heads", "multi_query_group_num")
-INNER = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff")
-POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "max_seq_len", "n_ctx")
+INNER = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "d_ff", "dff", "inner_hidden_size")
+POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "max_seq_len",
+             "max_seq_length", "model_max_length", "max_context_length", "n_ctx")  # fmt: skip
+TIED = ("tie_word_embeddings", "weight_tying")
+WINDOW = ("sliding_window", "sliding_window_size", "attention_window_size")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-TOP_K = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_k", "moe_topk")
+TOP_K = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_k", "moe_topk", "experts_per_token")
+SLIDING = ("sliding_attention", "sliding_window", "sliding", "local", "local_attention", "chunked_attention")
+"""Words of `layer_types` for a layer that sees a window only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +44,14 @@ class Traits:
     attention_bias_key: str = ""
     """Configuration key that switches the biases named in `attention_bias_on`."""
     attention_bias_on: Literal["qkv", "qkvo"] = "qkvo"
+    o_bias_key: str = ""
+    """Key that switches the output's bias alone."""
     mlp_bias_key: str = ""
     gated: bool = True
     qk_norm: Literal["", "head", "all"] = ""
+    qk_norm_key: str = ""
+    """Key without which there is no `qk_norm`."""
+    qk_norm_bias: bool = False
     norm_bias: bool = False
     """LayerNorm (scale and shift) rather than RMSNorm."""
     norms: int = 2
@@ -55,6 +68,10 @@ class Traits:
     fused_gate: bool = False
     inner_ratio: int = 0
     """Feed-forward width over hidden size where the configuration gives none."""
+    full_every: int | None = None
+    """Windows where `layer_types` doesn't tell: None, none; 0, in all layers; n, in all but every n-th."""
+    full_first: bool = False
+    """Whether the layer that sees everything is the first of each n rather than the last."""
 
 
 def head_dim(c: Keys, hidden: int, heads: int) -> int:
@@ -74,11 +91,13 @@ def self_attention(c: Keys, traits: Traits, hidden: int) -> Attention:
     """Attention by the usual keys; windows are put on per layer by `windowed`."""
     heads = c.whole(*HEADS)
     switched = bool(traits.attention_bias_key) and c.flag(traits.attention_bias_key)
+    o_switched = bool(traits.o_bias_key) and c.flag(traits.o_bias_key)
+    normed = bool(traits.qk_norm) and (not traits.qk_norm_key or c.flag(traits.qk_norm_key))
     return Attention(
         hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=kv_heads(c, heads),
         head_dim=head_dim(c, hidden, heads), q_bias=traits.q_bias or switched, kv_bias=traits.kv_bias or switched,
-        o_bias=traits.o_bias or (switched and traits.attention_bias_on == "qkvo"),
-        qk_norm=traits.qk_norm, fused=traits.fused_qkv,
+        o_bias=traits.o_bias or o_switched or (switched and traits.attention_bias_on == "qkvo"),
+        qk_norm=traits.qk_norm if normed else "", qk_norm_bias=traits.qk_norm_bias, fused=traits.fused_qkv,
     )  # fmt: skip
 
 
@@ -92,9 +111,13 @@ def feed_forward(c: Keys, traits: Traits, hidden: int, *names: str) -> FeedForwa
     )  # fmt: skip
 
 
-def experts(c: Keys, hidden: int, *, inner: tuple[str, ...] = ("moe_intermediate_size", "intermediate_size"),
-            shared: int = 0, shared_gate: bool = False, bias: bool = False, router_bias: bool = False) -> Experts:  # fmt: skip
+def experts(
+    c: Keys, hidden: int, *, inner: tuple[str, ...] = ("moe_intermediate_size", "intermediate_size"), shared: int = 0,
+    shared_gate: bool = False, bias: bool = False, router_bias: bool = False,
+) -> Experts:  # fmt: skip
     """Gated experts by the usual keys."""
+    from calc.architecture.experts import Experts  # a dense model needs no such class
+
     count = c.whole(*EXPERTS)
     return Experts(
         hidden_size=hidden, num_experts=count, num_experts_per_tok=c.whole(*TOP_K, maximum=count),
@@ -108,46 +131,100 @@ def layer_types(c: Keys, layers: int) -> list[str] | None:
     return c.texts("layer_types", length=layers)
 
 
+def windows(
+    c: Keys, layers: int, *, every: int = 0, first: bool = False, names: tuple[str, ...] = WINDOW
+) -> list[int | None]:
+    """The window of each layer, or None where it sees everything.
+
+    `layer_types` says which layers slide; else `sliding_window_pattern`, a number or one letter per layer
+    (L local, G global); else `every` (see `Traits.full_every`).
+    """
+    types = layer_types(c, layers)
+    pattern = c.raw("sliding_window_pattern")
+    sizes = [c.layer(index).optional(*names) for index in range(layers)]
+    if types:
+        slides = [kind in SLIDING for kind in types]
+    elif isinstance(pattern, str) and pattern:
+        slides = [pattern[index % len(pattern)] == "L" for index in range(layers)]
+    else:
+        period = every if pattern is None else c.whole("sliding_window_pattern", minimum=0)
+        full = 0 if first else period - 1
+        slides = [not period or index % period != full for index in range(layers)]
+    return [size if slide else None for size, slide in zip(sizes, slides, strict=True)]
+
+
 def windowed(attention: Attention, window: int | None) -> Attention:
     """The same attention, seeing at most `window` past tokens."""
     return replace(attention, window=window) if window else attention
 
 
+def kind_of(attention: Attention) -> str:
+    """The word that `layer_types` has for a layer with this attention."""
+    return "sliding_attention" if attention.window else "full_attention"
+
+
 def decoder(
     c: Keys, traits: Traits, layer: Callable[[int], Layer], *, layers: int | None = None,
     before: tuple[Part, ...] = (), after: tuple[Part, ...] = (), other: tuple[Stack, ...] = (),
+    table: Embedding | None = None, head: Head | None = None,
 ) -> Model:  # fmt: skip
     """A decoder-only model of layers 0, 1, ...: tables, layers, final norm, head.
 
-    `before` and `after` add parts at the ends; `other` adds stacks (towers). The name and the stored format are
-    put on by `read_config`.
+    `before` and `after` add parts at the ends; `other` adds stacks (towers); `table` and `head` replace those of
+    the usual shape. The name and the stored format are put on by `read_config`.
     """
-    hidden, vocab = c.whole(*HIDDEN), c.whole("vocab_size")
+    hidden, vocab = c.whole(*HIDDEN), c.whole(*VOCAB)
     count = c.layers(*LAYERS) if layers is None else layers
     limit = c.optional(*POSITIONS)
     positions = c.whole(*POSITIONS) + traits.position_offset if traits.learned_positions else 0
-    tied = c.flag("tie_word_embeddings", default=traits.tied)
+    tied = head.tied if head else c.flag(*TIED, default=traits.tied)
     embedding_norm = (Norm(size=hidden, bias=traits.norm_bias),) if traits.embedding_norm else ()
     final_norm = (Norm(size=hidden, bias=traits.norm_bias),) if traits.final_norm else ()
+    embedding = table or Embedding(vocab_size=vocab, hidden_size=hidden, positions=positions)
+    output = head or Head(vocab_size=vocab, hidden_size=hidden, tied=tied, bias=traits.head_bias)
+    if output.bias:  # no part of the table that "lm_head" counts
+        output = replace(output, bias=False)
+        after = (*after, Extra(declared=(vector("lm_head_bias", output.vocab_size),)))
     stack = Stack(
         name="decoder",
-        before=(Embedding(vocab_size=vocab, hidden_size=hidden, positions=positions), *embedding_norm, *before),
+        before=(embedding, *embedding_norm, *before),
         runs=run_lengths([layer(index) for index in range(count)]),
-        after=(*final_norm, *after, Head(vocab_size=vocab, hidden_size=hidden, tied=tied, bias=traits.head_bias)),
+        after=(*final_norm, *after, output),
     )
     return Model(name="", family="", hidden_size=hidden, vocab_size=vocab, stacks=(stack, *other), max_positions=limit,
                  context_limit=limit if traits.learned_positions else None, tied=tied)  # fmt: skip
 
 
-def dense(c: Keys, traits: Traits, *, window: Callable[[int], int | None] | None = None) -> Model:
-    """A decoder whose layers are attention and one feed-forward network, with windows where `window(layer)` says."""
-    hidden = c.whole(*HIDDEN)
-    attention, channel = self_attention(c, traits, hidden), feed_forward(c, traits, hidden)
+def dense(
+    c: Keys, traits: Traits, *, window: Callable[[int], int | None] | None = None,
+    attention: Callable[[Attention, int], Attention] | None = None, channel: FeedForward | None = None,
+    extra: tuple[Part, ...] = (), before: tuple[Part, ...] = (), after: tuple[Part, ...] = (),
+    table: Embedding | None = None, head: Head | None = None,
+) -> Model:  # fmt: skip
+    """A decoder whose layers are attention and one feed-forward network.
+
+    Windows are where `window(layer)` says, or as `traits.full_every` does; `attention` changes a layer's attention;
+    `channel` is the network where the usual keys don't describe it; `extra` is what every layer has besides; the rest
+    goes to `decoder`.
+    """
+    hidden, count = c.whole(*HIDDEN), c.layers(*LAYERS)
     norms = (Norm(size=hidden, count=traits.norms, bias=traits.norm_bias),) if traits.norms else ()
+    reach: list[int | None] = [None] * count
+    if window:
+        reach = [window(index) for index in range(count)]
+    elif traits.full_every is not None:
+        reach = windows(c, count, every=traits.full_every, first=traits.full_first)
+    known: list[tuple[Attention, FeedForward]] = []  # those of layers that `per_layer_config` doesn't change
 
     def layer(index: int) -> Layer:
-        reach = window(index) if window else None
-        kind = "sliding_attention" if reach else "full_attention"
-        return Layer(kind=kind, parts=(*norms, windowed(attention, reach), channel))
+        own = c.layer(index)
+        if own is not c or not known:
+            parts = self_attention(own, traits, hidden), channel or feed_forward(own, traits, hidden)
+            if own is c:
+                known.append(parts)
+        mixer, network = parts if own is not c else known[0]
+        mixer = windowed(mixer, reach[index])
+        mixer = attention(mixer, index) if attention else mixer
+        return Layer(kind=kind_of(mixer), parts=(*norms, mixer, network, *extra))
 
-    return decoder(c, traits, layer)
+    return decoder(c, traits, layer, before=before, after=after, table=table, head=head)
