@@ -1,8 +1,9 @@
-"""Measure a catalogue record's `expect:` with transformers: `python tests/tools/measure_model.py configs/models/NAME.yaml ...`.
+"""Measure what a catalogue record expects, with transformers.
 
-Needs torch and transformers (not among this project's dependencies): the model is built on the meta device, so no
-weights exist. It shares no code with the counter that the test holds against it: parameters are counted from the
-built modules, cache widths are read off their projections.
+`python tests/tools/measure_model.py configs/models/NAME.yaml ...` prints the values of `expect:`. Needs torch and
+transformers (not among this project's dependencies): the model is built on the meta device, so no weights exist.
+It shares no code with the counter that the test holds against it: parameters are counted from the built modules,
+cache widths are read off their projections.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ TOWER = re.compile(
     r"(^|\.)(vision\w*|visual\w*|audio\w*|image_\w+|vit|embed_vision|embed_audio|multi_modal_projector|multimodal_\w+|"
     r"mm_projector|connector|aligner|patch_embed\w*|merger)(\.|$)"
 )
-POSITIONS = re.compile(r"(wpe|embed_positions|position_embeddings|relative_attention_bias|positions_embed)(\.weight)?$")
+POSITIONS = re.compile(
+    r"(wpe|embed_positions|position_embeddings|relative_attention_bias|positions_embed|rel_embeddings)(\.weight)?$"
+)
 ROUTED = re.compile(r"\.experts\.")
 RECURRENT = re.compile(r"Mamba|Lightning|Delta|TextLinearAttention|xLSTM|RecurrentBlock|ShortConv|Rwkv")
 CROSS = re.compile(r"Cross|encoder_attn|EncDec|cross_attn|crossattention")
 FUSED = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "qkv", "wqkv", "W_pack")
 OUTPUT = ("o_proj", "dense", "c_proj", "out_proj", "wo", "o", "linear_attn_out")
+COUNTS = ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
+CHOICES = ("num_experts_per_tok", "top_k_experts", "moe_k", "moe_topk", "moe_top_k", "num_experts_per_token")
 EQUAL: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "kimi_k2": lambda c: {"model_type": "deepseek_v3"},
     "mimo": lambda c: {"model_type": "qwen2"},
@@ -34,9 +39,10 @@ EQUAL: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "minicpm": lambda c: {"model_type": "llama"},
     "qwen": lambda c: {"model_type": "qwen2", "intermediate_size": c["intermediate_size"] // 2,
                        "num_key_value_heads": c["num_attention_heads"]},
-    "chatglm": lambda c: {"model_type": "glm", "vocab_size": c["padded_vocab_size"], "num_hidden_layers": c["num_layers"],
-                          "intermediate_size": c["ffn_hidden_size"], "num_key_value_heads": c["multi_query_group_num"],
-                          "head_dim": c["kv_channels"], "attention_bias": c["add_qkv_bias"]},
+    "chatglm": lambda c: {"model_type": "glm", "vocab_size": c["padded_vocab_size"],
+                          "num_hidden_layers": c["num_layers"], "intermediate_size": c["ffn_hidden_size"],
+                          "num_key_value_heads": c["multi_query_group_num"], "head_dim": c["kv_channels"],
+                          "attention_bias": c["add_qkv_bias"]},
     "deepseek": lambda c: {"model_type": "glm4_moe", "use_qk_norm": False, "attention_bias": False,
                            "head_dim": c["hidden_size"] // c["num_attention_heads"]},
 }  # fmt: skip
@@ -60,18 +66,13 @@ def build(config: dict[str, Any]) -> Any:
     if any(key in config for key in ("vision_config", "audio_config", "vq_config")):
         classes += ["MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES"]
     classes += ["MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES"]
-    classes += ["MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_MAPPING_NAMES"]
-    name = next(getattr(auto, key)[read.model_type] for key in classes if read.model_type in getattr(auto, key, {}))
-    name = config.get("architectures", [name])[0]
+    classes += ["MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_PRETRAINING_MAPPING_NAMES"]
+    known = (getattr(auto, key, {}).get(read.model_type) for key in classes)
+    name = config["architectures"][0] if "architectures" in config else next(name for name in known if name)
     with torch.device("meta"):
         model = getattr(transformers, name)._from_config(read)
     model.tie_weights()
     return model
-
-
-def text_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The mapping that the decoder's sizes are in."""
-    return next((config[key] for key in ("text_config", "llm_config") if isinstance(config.get(key), dict)), config)
 
 
 def attentions(model: Any) -> Iterator[tuple[str, Any]]:
@@ -99,7 +100,8 @@ def cache_width(module: Any) -> float:
     total: float = 0
     indexer = children.get("indexer")
     if indexer is not None and "wk" in dict(indexer.named_children()):
-        total += width_of(indexer.wk, 0)
+        pool = getattr(indexer, "index_kpool_compress_ape", None)  # GLM-5.3 keeps one key per pool of tokens
+        total += width_of(indexer.wk, 0) / (1 if pool is None else pool.shape[0])
     elif indexer is not None and "k_proj" in dict(indexer.named_children()):
         total += width_of(indexer.k_proj, 0)
     if "kv_a_proj_with_mqa" in children:
@@ -125,7 +127,6 @@ def cache_width(module: Any) -> float:
 def measure(config: dict[str, Any]) -> dict[str, int]:
     """What `expect:` holds."""
     model = build(config)
-    text = text_config(config)
     parameters = dict(model.named_parameters())
     total = sum(weight.numel() for weight in parameters.values())
     towers = sum(weight.numel() for name, weight in parameters.items() if TOWER.search(name))
@@ -134,10 +135,8 @@ def measure(config: dict[str, Any]) -> dict[str, int]:
     if routed:
         read = model.config.get_text_config()
         read = getattr(read, "ffn_config", read)
-        count = next(getattr(read, key) for key in ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
-                     if getattr(read, key, None))  # fmt: skip
-        used = next(getattr(read, key) for key in ("num_experts_per_tok", "top_k_experts", "moe_k", "moe_topk", "moe_top_k",
-                    "num_experts_per_token", "num_selected_experts") if getattr(read, key, None))  # fmt: skip
+        count = next(getattr(read, key) for key in COUNTS if getattr(read, key, None))
+        used = next(getattr(read, key) for key in CHOICES if getattr(read, key, None))
         idle = sum(routed.values()) * (1 - used / count)
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
     embedding = inputs.weight.numel()
