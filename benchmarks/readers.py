@@ -28,7 +28,8 @@ Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 def deepseek_v3() -> Shapes:
     """Tensors of DeepSeek-V3 as published: FP8 matrices, each with its scales."""
-    shapes: Shapes = {"model.embed_tokens.weight": ("BF16", (129280, HIDDEN)), "lm_head.weight": ("BF16", (129280, HIDDEN)),
+    shapes: Shapes = {"model.embed_tokens.weight": ("BF16", (129280, HIDDEN)), "lm_head.weight": ("BF16", (129280,
+                                                                                                           HIDDEN)),
                       "model.norm.weight": ("BF16", (HIDDEN,))}  # fmt: skip
 
     def matrix(name: str, rows: int, columns: int) -> None:
@@ -36,15 +37,21 @@ def deepseek_v3() -> Shapes:
         shapes[f"{name}.weight_scale_inv"] = ("F32", (-(-rows // 128), -(-columns // 128)))
 
     def network(place: str, inner: int) -> None:
-        for name, rows, columns in (("gate_proj", inner, HIDDEN), ("up_proj", inner, HIDDEN), ("down_proj", HIDDEN, inner)):
+        for name, rows, columns in (
+            ("gate_proj", inner, HIDDEN),
+            ("up_proj", inner, HIDDEN),
+            ("down_proj", HIDDEN, inner),
+        ):
             matrix(f"{place}.{name}", rows, columns)
 
     for layer in range(LAYERS):
         place = f"model.layers.{layer}"
-        for name, rows, columns in (("q_a_proj", 1536, HIDDEN), ("q_b_proj", 24576, 1536), ("kv_a_proj_with_mqa", 576, HIDDEN),
+        for name, rows, columns in (("q_a_proj", 1536, HIDDEN), ("q_b_proj", 24576, 1536), ("kv_a_proj_with_mqa", 576,
+                                                                                            HIDDEN),
                                     ("kv_b_proj", 32768, 512), ("o_proj", HIDDEN, 16384)):  # fmt: skip
             matrix(f"{place}.self_attn.{name}", rows, columns)
-        for name, size in (("self_attn.q_a_layernorm", 1536), ("self_attn.kv_a_layernorm", 512), ("input_layernorm", HIDDEN),
+        for name, size in (("self_attn.q_a_layernorm", 1536), ("self_attn.kv_a_layernorm", 512), ("input_layernorm",
+                                                                                                  HIDDEN),
                            ("post_attention_layernorm", HIDDEN)):  # fmt: skip
             shapes[f"{place}.{name}.weight"] = ("BF16", (size,))
         if layer < DENSE:
@@ -64,7 +71,8 @@ def deepseek_v3() -> Shapes:
 CONFIG = {
     "model_type": "deepseek_v3", "hidden_size": HIDDEN, "intermediate_size": 18432, "moe_intermediate_size": INNER,
     "num_hidden_layers": 61, "num_attention_heads": 128, "num_key_value_heads": 128, "n_routed_experts": EXPERTS,
-    "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": DENSE, "moe_layer_freq": 1, "q_lora_rank": 1536,
+    "n_shared_experts": 1, "num_experts_per_tok": 8, "first_k_dense_replace": DENSE, "moe_layer_freq": 1,
+    "q_lora_rank": 1536,
     "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 129280,
     "max_position_embeddings": 163840, "tie_word_embeddings": False, "num_nextn_predict_layers": 1,
     "quantization_config": {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]},
@@ -94,12 +102,14 @@ def write_shards(folder: Path, shapes: Shapes, count: int) -> int:
 
 def write_vocabulary_heavy(path: Path, vocabulary: int, merges: int) -> None:
     """A GGUF file of DeepSeek-V3's shape in Q4_K with a large tokenizer."""
-    shapes: Shapes = {"token_embd.weight": ("Q4_K", (vocabulary, HIDDEN)), "output.weight": ("Q6_K", (vocabulary, HIDDEN)),
+    shapes: Shapes = {"token_embd.weight": ("Q4_K", (vocabulary, HIDDEN)), "output.weight": ("Q6_K", (vocabulary,
+                                                                                                      HIDDEN)),
                       "output_norm.weight": ("F32", (HIDDEN,))}  # fmt: skip
     for layer in range(LAYERS - 1):
         place = f"blk.{layer}."
         matrices = {"attn_q_a": (1536, HIDDEN), "attn_q_b": (24576, 1536), "attn_kv_a_mqa": (576, HIDDEN),
-                    "attn_k_b": (128, 512, 128), "attn_v_b": (128, 128, 512), "attn_output": (HIDDEN, 16384)}  # fmt: skip
+                    "attn_k_b": (128, 512, 128), "attn_v_b": (128, 128, 512), "attn_output": (HIDDEN,
+                                                                                              16384)}  # fmt: skip
         vectors = {"attn_q_a_norm": 1536, "attn_kv_a_norm": 512, "attn_norm": HIDDEN, "ffn_norm": HIDDEN}
         if layer < DENSE:
             matrices |= {"ffn_gate": (18432, HIDDEN), "ffn_up": (18432, HIDDEN), "ffn_down": (HIDDEN, 18432)}
@@ -152,7 +162,14 @@ def main() -> int:
             place = folder / f"{count}-shards"
             place.mkdir()
             total = write_shards(place, shapes, count)
-            cases.append((f"safetensors, {len(shapes):,} tensors in {count} file{'s' * (count > 1)}", "safetensors", str(place), total))
+            cases.append(
+                (
+                    f"safetensors, {len(shapes):,} tensors in {count} file{'s' * (count > 1)}",
+                    "safetensors",
+                    str(place),
+                    total,
+                )
+            )
         (folder / "index-only").mkdir()
         for name in ("model.safetensors.index.json", "config.json"):
             (folder / "index-only" / name).write_bytes((folder / f"{SHARDS}-shards" / name).read_bytes())
@@ -167,7 +184,8 @@ def main() -> int:
             runs = [json.loads(subprocess.run([sys.executable, __file__, kind, path], check=True, capture_output=True,
                                               text=True).stdout) for _ in range(3)]  # fmt: skip
             best = min(runs, key=lambda run: run["seconds"])
-            print(f"{title:52}{best['seconds']:9.3f}{best['imports']:9.3f}{best['peak'] / 1e6:9.1f}{best['bytes'] / 1e9:12.1f}")
+            figures = (best["seconds"], best["imports"], best["peak"] / 1e6, best["bytes"] / 1e9)
+            print(f"{title:52}{figures[0]:9.3f}{figures[1]:9.3f}{figures[2]:9.1f}{figures[3]:12.1f}")
             if total is not None and best["bytes"] != total:
                 print(f"  wrong: {best['bytes']:,} bytes for {total:,}")
                 return 1

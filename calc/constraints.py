@@ -98,11 +98,19 @@ RULES = (
         legal=lambda plan, f: divisors(f.expert_pieces),
     ),
     Rule(
+        name="expert_tensor_fits_devices", axis="parallel.expert_tensor",
+        holds=lambda plan, f: plan.stage_devices % plan.expert_tensor == 0,
+        sentence=lambda plan, f: f"expert_tensor {plan.expert_tensor} does not divide the {plan.stage_devices} devices "
+        "of a stage",
+        legal=lambda plan, f: [n for n in divisors(plan.stage_devices) if f.expert_pieces % n == 0],
+    ),
+    Rule(
         name="experts_fit_devices", axis="parallel.expert",
-        holds=lambda plan, f: (plan.data * plan.tensor * plan.context) % (plan.expert * plan.expert_tensor) == 0,
+        holds=lambda plan, f: plan.stage_devices % (plan.expert * plan.expert_tensor) == 0,
         sentence=lambda plan, f: f"expert {plan.expert} x expert_tensor {plan.expert_tensor} does not divide the "
-        f"{plan.data * plan.tensor * plan.context} devices of a stage",
-        legal=lambda plan, f: divisors(plan.data * plan.tensor * plan.context // plan.expert_tensor or 1),
+        f"{plan.stage_devices} devices of a stage",
+        legal=lambda plan, f: [n for n in divisors(plan.stage_devices)
+                               if plan.stage_devices % (n * plan.expert_tensor) == 0 and f.experts % n == 0],
     ),
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from calc.errors import BadValueError, CalcError, FileError, shown
+from calc.errors import MAX_SHOWN, BadValueError, CalcError, FileError, plain, shown
 
 MAX_DEPTH = 40
 """Nesting of lists and mappings; the deepest real file (a multimodal config) has 6."""
@@ -28,7 +28,7 @@ MAX_TEXT_BYTES = 64 * 2**20
 Key = str | int
 Path_ = tuple[Key, ...]
 
-_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
+_INT = re.compile(r"[-+]?[0-9][0-9_]*")
 _FLOAT = re.compile(r"[-+]?(\.\d+|\d[\d_]*(\.\d*)?)([eE][-+]?\d+)?", re.ASCII)
 _SPECIAL = {"": None, "~": None, "null": None, "Null": None, "NULL": None, "true": True, "True": True,
             "TRUE": True, "false": False, "False": False, "FALSE": False}  # fmt: skip
@@ -55,8 +55,8 @@ class Document:
             return self.labels[path]
         known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in self.lines), None)
         line = f":{self.lines[known]}" if known is not None else ""
-        dotted = ".".join(str(key)[:60] for key in path)
-        return f"{self.name}{line}: {dotted}" if dotted else f"{self.name}{line}"
+        name, dotted = plain(self.name), ".".join(plain(str(key)[:60]) for key in path)
+        return f"{name}{line}: {dotted}" if dotted else f"{name}{line}"
 
     def mapping(self) -> dict[str, Any]:
         """The data, which must be a mapping with text keys."""
@@ -66,6 +66,22 @@ class Document:
         return self.data
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether it names a file; a name too long for one does not."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether it names a folder; a name too long for one does not."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
+
+
 def read_bytes(path: str | Path, limit: int = MAX_TEXT_BYTES) -> bytes:
     """A file's content, with an error of ours where it can't be had or is larger than `limit`."""
     try:
@@ -73,9 +89,9 @@ def read_bytes(path: str | Path, limit: int = MAX_TEXT_BYTES) -> bytes:
             content = file.read(limit + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"can't read it: {reason}", shown(str(path)).strip("'")) from None
+        raise FileError(f"can't read it: {reason}", plain(str(path)[:MAX_SHOWN])) from None
     if len(content) > limit:
-        raise FileError(f"larger than {limit // 2**20} MiB, which no specification is", str(path))
+        raise FileError(f"larger than {limit // 2**20} MiB, which no specification is", plain(str(path)))
     return content
 
 
@@ -84,7 +100,7 @@ def read_text(path: str | Path) -> str:
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FileError(f"not UTF-8 text (byte {error.start})", str(path)) from None
+        raise FileError(f"not UTF-8 text (byte {error.start})", plain(str(path))) from None
 
 
 def load_yaml(text: str, name: str) -> list[Document]:
@@ -100,8 +116,8 @@ def load_yaml(text: str, name: str) -> list[Document]:
         raise FileError(f"not valid YAML: {error.problem or error.context}", where) from None
     except yaml.YAMLError as error:  # a character that YAML forbids
         raise FileError(f"not valid YAML: {str(error).splitlines()[0][:120]}", name) from None
-    except RecursionError:
-        raise FileError("nested too deeply", name) from None
+    except UnicodeEncodeError:  # a command-line argument that isn't UTF-8
+        raise FileError("not valid YAML: not Unicode text", name) from None
 
 
 def _documents(yaml: Any, events: Any, name: str) -> list[Document]:
@@ -141,6 +157,8 @@ def _documents(yaml: Any, events: Any, name: str) -> list[Document]:
             values += 1
             if values > MAX_VALUES:
                 raise fail(f"more than {MAX_VALUES:,} values", event)
+            if event.tag not in (None, "!"):
+                raise fail("tags (!) are not supported; put text that starts so in quotes", event)
             waits_for_key = bool(stack) and isinstance(stack[-1][0], dict) and pending[-1] is _NO_KEY
             if waits_for_key:
                 if not isinstance(event, yaml.ScalarEvent):

@@ -61,6 +61,11 @@ def shown(value: object) -> str:
     return repr(text) if isinstance(value, str) else text
 
 
+def plain(text: str) -> str:
+    """A user's text in an error without quotes around it, what a terminal would obey escaped."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 def nearest(name: object, choices: Iterable[str], count: int = 3) -> list[str]:
     """The choices that look most like `name`, best first; empty when none is near."""
     import difflib  # costs 3 ms, and only a mistake needs it

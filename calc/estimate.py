@@ -70,7 +70,7 @@ class InferenceMemory:
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.stages = stages(deployment.scenario.model, int(deployment.layout.pipeline))
-        self._weights = {stage.index: weights_term(deployment, stage) for stage in self.stages}
+        self._weights = {stage.index: held_weights(deployment, stage) for stage in self.stages}
         self._shapes = {stage.index: shapes(deployment, stage) for stage in self.stages}
 
     def at(self, context: Number, batch: Number) -> StageMemory:
@@ -98,15 +98,26 @@ class InferenceMemory:
                            transient=transient, buffers=buffers, overhead=overhead)  # fmt: skip
 
     def host_bytes(self, context: Number, batch: Number) -> Number:
-        """What layers and tables kept off the devices take of the host's memory, all replicas [byte]."""
+        """What layers and tables kept off the devices take of host memory, all devices together [byte]."""
         deployment = self.deployment
         sequences = ceil_div(batch, deployment.layout.data)
         result: Number = 0
         for stage in self.stages:
             kv_cache, state_cache = cache_terms(deployment, stage, context, sequences, host=True)
-            result += weights_term(deployment, stage, "memory.host", host=True).value
+            result += held_weights(deployment, stage, "memory.host", host=True).value
             result += kv_cache.value + state_cache.value
-        return result * deployment.layout.data
+        return result * deployment.layout.stage_devices
+
+
+def held_weights(deployment: Deployment, stage: Stage, name: str = "memory.weights", *, host: bool = False) -> Term:
+    """Weights on a device (or the host): the file's own bytes where one was read, else the declared weights in their
+    formats."""
+    if deployment.scenario.model.stored_bytes is not None:
+        from calc.formulas.file_weights import applies, file_weights_term
+
+        if applies(deployment):
+            return file_weights_term(deployment, stage, name, host=host)
+    return weights_term(deployment, stage, name, host=host)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from calc.architecture.model import Model
-from calc.configs import configs_dir
-from calc.documents import Document, load_file, load_yaml, read_text
+from calc.configs import configs_dir, records
+from calc.documents import Document, is_file, is_folder, load_file, load_yaml, read_text
 from calc.errors import BadValueError, CalcError, FileError, MissingFactError, UnknownNameError, shown, unknown
 from calc.scenario import TASKS, Scenario
 from calc.specs.fields import read
@@ -72,7 +72,7 @@ def find(kind: str, name: str) -> Path:
         for spelling in (wanted, name):
             for folder in where:
                 path = folder / f"{spelling}.yaml"
-                if path.is_file():
+                if is_file(path):
                     return path
     meant = (aliases().get(kind) or {}).get(wanted)
     if isinstance(meant, list):
@@ -142,15 +142,9 @@ def cluster_from(document: Document, path: tuple[str, ...] = (), data: Any = Non
     return read(Cluster, document, path, data=data)
 
 
-@lru_cache(maxsize=1)
-def _software_document() -> Document:
-    path = configs_dir() / "software.yaml"
-    return load_yaml(read_text(path), str(path))[0]
-
-
 def software_names() -> list[str]:
-    """Names of the framework and engine profiles."""
-    return sorted(_software_document().mapping())
+    """Names of the framework and engine profiles, as the catalogue orders them."""
+    return list(records("software.yaml").names("profiles"))
 
 
 @lru_cache(maxsize=32)
@@ -159,17 +153,17 @@ def software(name: str) -> Software:
 
     A record with `like` has the keys of the profile it names, but for those that it sets itself.
     """
-    document = _software_document()
-    profiles = document.mapping()
-    if name not in profiles:
-        raise unknown("software", name, profiles)
-    own = dict(profiles[name])
+    names_ = software_names()
+    if name not in names_:
+        raise unknown("software", name, names_)
+    document = records("software.yaml").record("profiles", name)
+    own = dict(document.data[name])
     like = own.pop("like", None)
-    if like is not None and like not in profiles:
-        raise unknown("software", like, profiles, document.place((name, "like")))
-    base = profiles[like] if like else {}
+    if like is not None and like not in names_:
+        raise unknown("software", like, names_, document.place((name, "like")))
+    base = records("software.yaml").record("profiles", like).data[like] if like else {}
     found = read(Software, document, (name,), data={**base, **own, "name": name, "family": like or name})
-    assumed = {}
+    assumed: dict[str, Any] = {}
     for field, dimension in ASSUMED.items():
         try:
             assumed[field] = Assumed.read(getattr(found, field), dimension)
@@ -185,7 +179,7 @@ def model(name: str) -> Model:
 
         return load_hub(name)
     path = Path(name)
-    if not looks_like_path(name) and not path.is_dir():
+    if not looks_like_path(name) and not is_folder(path):
         return model_from(record("models", name), name=normal(name))
     if name.endswith(".gguf"):
         from calc.importers.gguf import load_gguf
@@ -195,7 +189,7 @@ def model(name: str) -> Model:
         from calc.importers.safetensors import load_safetensors
 
         return load_safetensors(path)
-    if path.is_dir() or name.endswith(".json"):
+    if is_folder(path) or name.endswith(".json"):
         from calc.importers.hf_config import load_config
 
         return load_config(path)
@@ -257,7 +251,7 @@ def scenario(document: Document) -> Scenario:
             raise unknown("key", key, TOP_KEYS, document.place((key,)))
     notes: list[str] = []
     with _placed(document, "schema"):
-        if data.get("schema", 1) != 1:
+        if data.get("schema", 1) != 1 or isinstance(data.get("schema"), bool):
             raise BadValueError(f"schema {shown(data['schema'])} is not known; this version reads schema 1")
     with _placed(document, "task"):
         task = _choice(data.get("task", "infer"), TASKS, "task")
@@ -297,7 +291,7 @@ def scenario(document: Document) -> Scenario:
     return Scenario(
         name=str(title or f"{found_model.name} on {device.name}"), task=task, model=found_model,
         hardware=device, cluster=node, devices=devices, software=profile, parallel=parallel, inference=inference,
-        training=training, reserved=reserved, text_only=text_only, notes=tuple(notes),
+        training=training, reserved=reserved, text_only=text_only, notes=tuple(notes), asked=_asked(data),
     )  # fmt: skip
 
 
@@ -354,7 +348,7 @@ def _sliced(device: Hardware, name: Any) -> Hardware:
     if name is None:
         return device
     slices = device.slices or {}
-    if name not in slices:
+    if not isinstance(name, str) or name not in slices:
         if not slices:
             raise BadValueError(f"{device.name} has no slices (MIG profiles)")
         raise unknown(f"slice of {device.name}", name, slices)

@@ -34,6 +34,8 @@ class Scenario:
     """Memory already in use on each device [byte]."""
     text_only: bool = False
     """Whether vision and audio towers stay unloaded."""
+    asked: tuple[str, str] | None = None
+    """Model and device as they were written, to write them again; None where one is an inline mapping."""
     notes: tuple[str, ...] = ()
     """What was inferred while reading it."""
 

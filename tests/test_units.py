@@ -109,6 +109,7 @@ def test_what_is_no_number_is_a_short_error_of_ours(value, dimension):
         ("8 h", "bytes", "unknown unit 'h' in '8 h'; write for example 80 GiB or 80 GB"),
         ("5 Gb", "bytes", "unknown unit 'Gb' in '5 Gb'; write for example 80 GiB or 80 GB"),
         ("1/2", "count", "expected a number such as 512, 8k, 1.5e12 or 15T, got '1/2'"),
+        ("$5", "bytes", "expected a number such as 80 GiB or 80 GB, got '$5'"),
         ("many", "length", "expected a number such as 4096 or 32k, got 'many'"),
         (-1, "bytes", "must be at least 0, got -1"),
         (True, "count", "expected a number such as 512, 8k, 1.5e12 or 15T, got True"),

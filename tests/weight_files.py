@@ -45,7 +45,9 @@ def safetensors_bytes(header: Mapping[str, Any], spaced: bool = False) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def write_safetensors(path: Path, shapes: Shapes, metadata: Mapping[str, str] | None = None, spaced: bool = False) -> int:
+def write_safetensors(
+    path: Path, shapes: Shapes, metadata: Mapping[str, str] | None = None, spaced: bool = False
+) -> int:
     """A file with holes for data; the bytes of data are returned."""
     header = safetensors_header(shapes, metadata)
     start = safetensors_bytes(header, spaced)
@@ -102,7 +104,9 @@ def gguf_bytes(metadata: Mapping[str, Any], shapes: Shapes, *, version: int = 3,
     for name, (dtype, shape) in shapes.items():
         number, block, size = GGML[dtype]
         stored = elements(shape) // block * size
-        out.append(text(name, order) + struct.pack(f"{order}I{len(shape)}QIQ", len(shape), *reversed(shape), number, offset))
+        out.append(
+            text(name, order) + struct.pack(f"{order}I{len(shape)}QIQ", len(shape), *reversed(shape), number, offset)
+        )
         offset += -(-stored // alignment) * alignment
     header = b"".join(out)
     return header + b"\0" * (-len(header) % alignment), offset

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from calc.architecture.part import Cache, Part, Weight, linear, vector
+from calc.architecture.part import Cache, Part, Split, Weight, linear, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Experts(Part):
         width = self.latent_size or hidden
 
         def expert(name: str, inputs: int, outputs: int) -> Weight:
-            split = "row" if name == "down" else "column"
+            split: Split = "row" if name == "down" else "column"
             return linear(name, inputs, outputs, bias=self.bias, role="expert", copies=self.num_experts, used=self.used,
                           split=split)  # fmt: skip
 
@@ -72,7 +72,9 @@ class Experts(Part):
 
     def _router_weights(self) -> list[Weight]:
         choices = (self.router_outputs or self.num_experts) + self.zero_experts
-        found = [linear("router", self.hidden_size, choices, bias=self.router_bias, role="router")] if self.router else []
+        found = []
+        if self.router:
+            found.append(linear("router", self.hidden_size, choices, bias=self.router_bias, role="router"))
         if self.correction:
             found.append(vector("router_correction", self.num_experts))
         return found
@@ -110,8 +112,8 @@ class ExpertAttention(Part):
     group: ClassVar[str] = "attention"
 
     def weights(self) -> tuple[Weight, ...]:
-        hidden, heads, count, used = self.hidden_size, self.num_key_value_heads, self.num_experts, self.num_experts_per_tok
-        inner = heads * self.head_dim
+        hidden, heads = self.hidden_size, self.num_key_value_heads
+        count, used, inner = self.num_experts, self.num_experts_per_tok, heads * self.head_dim
         return (
             linear("router", hidden, count, role="router"),
             linear("q", hidden, inner, role="expert", copies=count, used=used, split="column", units=heads),

@@ -51,7 +51,8 @@ class LatentAttention(Part):
         if not self.shares_kv:
             found.append(linear("kv_a", self.hidden_size, rank + self.qk_rope_head_dim, bias=self.bias))
             found.append(vector("kv_a_norm", rank, role="norm"))
-        found.append(linear("kv_b", rank, heads * (self.qk_nope_head_dim + self.v_head_dim), split="column", units=heads))
+        expanded = heads * (self.qk_nope_head_dim + self.v_head_dim)
+        found.append(linear("kv_b", rank, expanded, split="column", units=heads))
         found.append(linear("o", heads * self.v_head_dim, self.hidden_size, bias=self.bias, split="row", units=heads))
         if self.gate:
             width = heads * self.v_head_dim if self.gate == "element" else heads
@@ -108,8 +109,10 @@ class Indexer(Part):
     head_weights: bool = True
     """Whether the heads' scores are weighed by a projection of the input."""
     pool: int = 0
-    """Tokens whose index keys are pooled by learned weights; 0 for none. transformers then keeps each token's key,
-    its weights, and a flag."""
+    """Tokens whose index keys are pooled into one; 0 for none. Only a pool that isn't full needs its tokens' own keys
+    (transformers keeps all of them)."""
+    pool_weights: bool = False
+    """Whether learned weights do the pooling, rather than a mean."""
     group: ClassVar[str] = "attention"
 
     def weights(self) -> tuple[Weight, ...]:
@@ -124,14 +127,19 @@ class Indexer(Part):
             found.append(vector("index_q_norm", self.head_dim, role="norm"))
         if self.head_weights:
             found.append(linear("index_weights", self.hidden_size, self.heads))
-        if self.pool:
+        if self.pool_weights:
             found.append(linear("index_pool", self.hidden_size, self.head_dim))
             found.append(Weight(name="index_place", inputs=self.head_dim, outputs=self.pool, role="vector"))
         return tuple(found)
 
     def cache(self) -> tuple[Cache, ...]:
-        width = 2 * self.head_dim + 1 if self.pool else self.head_dim
-        return (Cache(name="index_key", heads=1, width=width, split=False),)
+        if not self.pool:
+            return (Cache(name="index_key", heads=1, width=self.head_dim, split=False),)
+        tail = (self.pool - 1) * self.head_dim * (2 if self.pool_weights else 1)
+        return (
+            Cache(name="index_key", heads=1, width=self.head_dim, stride=self.pool, split=False),
+            Cache(name="index_key_tail", heads=1, width=tail, keeps="sequence", split=False),
+        )
 
     def width(self) -> int:
         return (self.heads + 1) * self.head_dim + self.heads

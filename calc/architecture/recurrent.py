@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from calc.architecture.part import Cache, Part, Weight, linear, vector
+from calc.architecture.part import Cache, Part, Split, Weight, linear, vector
 
 
 def convolution(channels: int, width: int, bias: bool = False, units: int = 0) -> Weight:
@@ -188,6 +188,8 @@ class ConvolutionTail(Part):
     """Pieces that the channels divide into under tensor parallelism; 0 leaves them whole on every rank."""
     kept: int | None = None
     """Tokens of which it keeps the features (a dilated one reaches further back); None means `conv_kernel`."""
+    format: str | None = None
+    """Format of what is kept where it isn't the model's own (Inkling computes these convolutions in fp32)."""
     stored: bool = True
     """Whether it has taps of its own; where another part declares them, this one only caches."""
     group: ClassVar[str] = "recurrent"
@@ -195,11 +197,12 @@ class ConvolutionTail(Part):
     def weights(self) -> tuple[Weight, ...]:
         if not self.stored:
             return ()
-        split = "column" if self.units else "replicated"
+        split: Split = "column" if self.units else "replicated"
         return (Weight(name=self.name, inputs=self.conv_kernel, outputs=self.channels, role="conv", split=split,
                        units=self.units),)  # fmt: skip
 
     def cache(self) -> tuple[Cache, ...]:
         heads, kept = self.units or 1, self.conv_kernel if self.kept is None else self.kept
         width = self.channels // heads * kept
-        return (Cache(name=self.name, heads=heads, width=width, keeps="sequence", split=bool(self.units)),)
+        return (Cache(name=self.name, heads=heads, width=width, keeps="sequence", split=bool(self.units),
+                      format=self.format),)  # fmt: skip

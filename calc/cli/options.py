@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from calc.documents import Document
-from calc.errors import CalcError
+from calc.errors import CalcError, plain
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,9 +82,9 @@ def scenario_document(model: str, hardware: str, flags: dict[str, Any]) -> Docum
     for setting in flags.get("settings", ()):
         name, equals, text = setting.partition("=")
         if not equals or not name:
-            raise CalcError("expected KEY=VALUE, for example inference.output_length=512", f"--set {setting[:60]}")
+            raise CalcError("expected KEY=VALUE, for example inference.output_length=512", f"--set {plain(setting[:60])}")
         place(data, name, parsed(text))
-        labels[tuple(name.split("."))] = f"--set {name[:60]}"
+        labels[tuple(name.split("."))] = f"--set {plain(name[:60])}"
     return Document(data, "command line", labels=labels)
 
 
@@ -94,7 +94,7 @@ def place(data: dict[str, Any], path: str, value: Any) -> None:
     for step in outer:
         inner = data.setdefault(step, {})
         if not isinstance(inner, dict):
-            raise CalcError(f"{step} holds a value, so it can't have {last}", f"--set {path[:60]}")
+            raise CalcError(f"{step} holds a value, so it can't have {last}", f"--set {plain(path[:60])}")
         data = inner
     data[last] = value
 

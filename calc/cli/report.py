@@ -52,7 +52,9 @@ def command(ctx: click.Context, files: tuple[str, ...], form: str, units: str, o
                 data = document.data
                 error = error if error.where else error.at(document.place())
                 failed(str(data.get("name") or path) if isinstance(data, dict) else path, error)
-    write(render.estimates(answers, form, units), output_file)
+    text = render.estimates(answers, form, units)
+    if text:
+        write(text, output_file)
     errors = any(isinstance(answer, dict) for answer in answers)
     unfit = any(not answer.feasible for answer in answers if not isinstance(answer, dict))
     ctx.exit(2 if errors else 1 if unfit else 0)

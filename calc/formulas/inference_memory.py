@@ -194,7 +194,8 @@ def cache_terms(deployment: Deployment, stage: Stage, context: Number, sequences
     for _stack, layer, indices in kinds(scenario.model, layers):
         for part in layer.parts:
             for cache in part.cache():
-                name = f"{'state' if cache.keeps == 'sequence' else 'kv'}_cache.{layer.kind.replace(" + ", "_")}.{cache.name}"
+                kind = layer.kind.replace(" + ", "_")
+                name = f"{'state' if cache.keeps == 'sequence' else 'kv'}_cache.{kind}.{cache.name}"
                 copies = 2 if cache.name == "latent" and scenario.software.latent_values else 1
                 term = computed(f"memory.{name}", cache_bytes, layers=len(indices), sequences=sequences,
                                 entries=entries(deployment, cache, context), heads=cache.heads,

@@ -7,7 +7,7 @@ from calc.specs.plan import Layout
 from calc.xp import Number, ceil_div, maximum, minimum, round_up
 
 
-def pieces(size: Number, units: Number, ranks: Number) -> Number:
+def pieces(size: int, units: int, ranks: Number) -> Number:
     """Length of one rank's share of a dimension that comes in indivisible pieces.
 
     Equation
@@ -16,9 +16,9 @@ def pieces(size: Number, units: Number, ranks: Number) -> Number:
 
     Parameters
     ----------
-    size : Number
+    size : int
         Length of the whole dimension [1].
-    units : Number
+    units : int
         Pieces (heads); 0 where every element is one. Fewer than ranks are replicated [1].
     ranks : Number
         Tensor-parallel degree [1].

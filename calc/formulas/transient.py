@@ -56,7 +56,7 @@ def transient_term(deployment: Deployment, stage: Stage, parts: tuple[Shape, ...
     if software.chunk_reserved and software.prefill_chunk is not None:
         chunk: Number = software.prefill_chunk
     else:
-        chunk = chunk_tokens(sequences, scenario.inference.prompt, software.prefill_chunk)
+        chunk = chunk_tokens(sequences, scenario.inference.prompt(context), software.prefill_chunk)
     grown = {"none": 0, "tensor": _largest_tensor(kv_cache), "all": kv_cache.value}[software.cache_copied]
     instants = [
         _forward(deployment, "prefill", parts, chunk, context),
@@ -78,11 +78,11 @@ def _forward(deployment: Deployment, instant: str, parts: tuple[Shape, ...], tok
              copied: Number = 0) -> Term:  # fmt: skip
     """The widest part of a pass of that many tokens, with what lengthening the cache copies."""
     software, tensor = deployment.scenario.software, deployment.layout.tensor
-    name = f"memory.{instant}.activations"
+    name, constants = f"memory.{instant}.activations", {"residual_copies": software.residual_copies}
     found = []
     for shape in parts:
-        live = [_calibrated(f"{name}.{shape.group}.values", activation_bytes, {"residual_copies": software.residual_copies},
-                            tokens=tokens, hidden_size=deployment.scenario.model.hidden_size, width=shape.width,
+        live = [_calibrated(f"{name}.{shape.group}.values", activation_bytes, constants, tokens=tokens,
+                            hidden_size=deployment.scenario.model.hidden_size, width=shape.width,
                             element_bytes=software.activation_bytes, tensor=tensor)]  # fmt: skip
         if shape.heads and (software.score_bytes or software.mask_bytes):
             keys = context if shape.window is None else minimum(context, shape.window)

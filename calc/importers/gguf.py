@@ -11,24 +11,29 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from calc.architecture.model import Model
 from calc.errors import CalcError, FileError, shown
-from calc.importers.tensors import MAX_SHARDS, MAX_TENSORS, Source, Tensor
+from calc.importers.tensors import MAX_SHARDS, Source, Tensor
 from calc.specs.formats import Format, ggml_types
 
-MAX_KEYS = 100_000
+MAX_TENSORS = 2**18
+"""Tensors of a file; experts are one tensor here, so that real ones have some thousand."""
+MAX_KEYS = 2**16
 """Metadata keys of a file; real ones have 20 to 80."""
+MAX_KEPT = 2**20
+"""Numbers and characters of all metadata that is kept."""
 MAX_KEY_BYTES = 65_535
 """Length of a key, by the format."""
-MAX_NAME_BYTES = 1024
+MAX_NAME_BYTES = 256
 """Length of a tensor's name; the format allows 64, some writers more."""
 KEPT_TEXT = 4096
 """Bytes of a text that is kept; chat templates and whole tokenizers as JSON are skipped."""
-MAX_TEXTS = 2**24
-"""Entries of an array of texts, which has to be walked; the largest real ones, a tokenizer's merges, have a million."""
+MAX_TEXTS = 2**21
+"""Entries of an array of texts, which has to be walked; the largest real ones, a tokenizer's merges, have 500,000."""
 KEPT_ARRAY = 4096
 """Entries of an array that is kept rather than counted: per-layer values are, vocabularies are not."""
 MAX_DEPTH = 4
@@ -60,11 +65,13 @@ class Header:
     name: str
     """The file, for messages."""
     version: int
+    """Of the format: 2 or 3."""
     metadata: dict[str, Any]
     """Key -> number, text, flag, list, or `Length` for a long array."""
     tensors: list[Tensor]
     """In the order of the file; shapes with rows first, types in upper case."""
     big_endian: bool = False
+    """Written for big-endian machines; only the order of bytes differs."""
 
 
 class _Cursor:
@@ -79,9 +86,11 @@ class _Cursor:
 
     @property
     def offset(self) -> int:
+        """Where it stands in the file."""
         return self.base + self.at
 
     def fail(self, message: str, inside: str = "") -> CalcError:
+        """The error for this file, `inside` naming the key or tensor."""
         return FileError(message, f"{self.name}: {inside}" if inside else self.name)
 
     def need(self, count: int) -> None:
@@ -89,18 +98,22 @@ class _Cursor:
         if len(self.window) - self.at >= count:
             return
         offset = self.offset
-        if count > self.size - offset:
-            raise self.fail(f"cut off within the header: {count:,} bytes wanted at {offset:,}, the file has {self.size:,}")
+        self.within(count)
         self.file.seek(offset)
         self.window = self.file.read(min(max(count, WINDOW), self.size - offset))
         self.base, self.at = offset, 0
         if len(self.window) < count:
             raise self.fail(f"cut off within the header at byte {offset + len(self.window):,}")
 
-    def skip(self, count: int) -> None:
+    def within(self, count: int) -> None:
+        """Fail where fewer than `count` bytes are left in the file."""
         if count > self.size - self.offset:
-            raise self.fail(f"cut off within the header: {count:,} bytes wanted at {self.offset:,}, the file has "
-                            f"{self.size:,}")  # fmt: skip
+            place = f"{count:,} bytes wanted at {self.offset:,}, the file has {self.size:,}"
+            raise self.fail(f"cut off within the header: {place}")
+
+    def skip(self, count: int) -> None:
+        """Go on by `count` bytes without reading them."""
+        self.within(count)
         self.at += count
         if self.at > len(self.window):
             self.base, self.at, self.window = self.offset, 0, b""
@@ -156,11 +169,15 @@ def read_header(file: Source, size: int, name: str) -> Header:
         if count * least > size:
             raise cursor.fail(f"claims {count:,} {what}, which can't be in {size:,} bytes")
     metadata: dict[str, Any] = {}
+    kept = 0
     for _ in range(key_count):
         key = cursor.text(MAX_KEY_BYTES, "a key")
         if key in metadata:
             raise cursor.fail("given twice", shown(key))
-        metadata[key] = _value(cursor, cursor.take("I"), key)
+        value = metadata[key] = _value(cursor, cursor.take("I"), key)
+        kept += len(key) + (len(value) if isinstance(value, str | list) else 1)
+        if kept > MAX_KEPT:
+            raise cursor.fail("more metadata than any model has", shown(key))
     infos = [_tensor_info(cursor) for _ in range(tensor_count)]
     tensors = _placed(infos, cursor, metadata)
     return Header(name=name, version=version, metadata=metadata, tensors=tensors, big_endian=cursor.order == ">")
@@ -239,7 +256,9 @@ def _tensor_info(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
     return name, tuple(sizes), kind, offset
 
 
-def _placed(infos: list[tuple[str, tuple[int, ...], int, int]], cursor: _Cursor, metadata: dict[str, Any]) -> list[Tensor]:
+def _placed(
+    infos: list[tuple[str, tuple[int, ...], int, int]], cursor: _Cursor, metadata: dict[str, Any]
+) -> list[Tensor]:
     """The tensors with their bytes, each within the file and none over another."""
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 0 < alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
@@ -257,13 +276,12 @@ def _placed(infos: list[tuple[str, tuple[int, ...], int, int]], cursor: _Cursor,
         spans.append((offset, offset + size, name))
     if len({name for name, *_ in infos}) < len(infos):
         names = sorted(name for name, *_ in infos)
-        twice = next(name for name, after in zip(names, names[1:], strict=False) if name == after)
-        raise cursor.fail("listed twice", shown(twice))
+        raise cursor.fail("listed twice", shown(next(name for name, after in pairwise(names) if name == after)))
     start = -(-cursor.offset // alignment) * alignment
     end = 0
     for first, last, name in sorted(spans):
         if first < end:
-            raise cursor.fail(f"its data at {first:,} overlaps the tensor before it, which ends at {end:,}", shown(name))
+            raise cursor.fail(f"its data at {first:,} overlaps the one before it, which ends at {end:,}", shown(name))
         end = last
     if spans and start + end > cursor.size:
         raise cursor.fail(f"cut off: its tensors end at {start + end:,}, and the file has {cursor.size:,} bytes")
@@ -279,8 +297,8 @@ def _stored(name: str, sizes: tuple[int, ...], kind: Format, cursor: _Cursor) ->
         raise cursor.fail(f"has {row * rows:,} elements, which can't be", shown(name))
     if row % kind.multiple:
         raise cursor.fail(f"its rows of {row:,} are not whole blocks of {kind.multiple} ({kind.name})", shown(name))
-    codes, *once = kind.blocks
-    return int(rows * (row // kind.multiple * codes.bits + sum(block.bits for block in once))) // 8
+    codes, *once = (int(block.bits) for block in kind.blocks)
+    return rows * (row // kind.multiple * codes + sum(once)) // 8
 
 
 # --- files and their parts ---------------------------------------------------------------------------------
@@ -322,7 +340,8 @@ def join(headers: list[Header]) -> tuple[dict[str, Any], list[Tensor]]:
     for number, header in enumerate(headers):
         if header.metadata.get("split.count") != count or header.metadata.get("split.no") != number:
             raise FileError(f"says that it is part {shown(header.metadata.get('split.no'))} (from 0) of "
-                            f"{shown(header.metadata.get('split.count'))}, its name says {number} of {count}", header.name)  # fmt: skip
+                            f"{shown(header.metadata.get('split.count'))}, its name says {number} of {count}",
+                            header.name)  # fmt: skip
         tensors.extend(header.tensors)
     if len({tensor.name for tensor in tensors}) < len(tensors):
         raise FileError("a tensor is in two of its parts", first.name)

@@ -27,6 +27,8 @@ COMMON = {
     "leading_dense_block_count": "first_k_dense_replace",
 }  # fmt: skip
 """Metadata key under the architecture's name -> configuration key, for what most architectures have."""
+ABSENT = ("sliding_window", "max_window_layers", "sliding_window_pattern")
+"""Configuration keys that are null unless the file says otherwise: no family's default holds for a converted file."""
 _HELPERS = re.compile(r"rope_(?:freqs|factors_\w+)\.|attn_rot_embd\.|exp_probs_b|layer_output_scale\.|\.input_scale$")
 """Tensors that a model doesn't count as parameters: rotary tables, a router's correction and other buffers."""
 
@@ -76,7 +78,8 @@ class File:
         value = self.raw(key)
         values = value[: self.layers] if isinstance(value, list) else [value or 0] * self.layers
         if len(values) < self.layers or not all(type(entry) is int and entry >= 0 for entry in values):
-            raise BadValueError(f"expected a size or one per layer, got {shown(value)}", f"{self.name}: {self.arch}.{key}")
+            rule = f"expected a size or one per layer, got {shown(value)}"
+            raise BadValueError(rule, f"{self.name}: {self.arch}.{key}")
         return values
 
     @property
@@ -84,8 +87,8 @@ class File:
         """Layers of the model itself; those that predict further tokens come after them."""
         count, extra = self.size("block_count"), self.number("nextn_predict_layers") or 0
         if not extra < count <= MAX_LAYERS:
-            raise BadValueError(f"must be from 1 to {MAX_LAYERS:,}, more than the {extra} prediction layers, got {count:,}",
-                                f"{self.name}: {self.arch}.block_count")  # fmt: skip
+            rule = f"must be from 1 to {MAX_LAYERS:,}, more than the {extra:,} prediction layers, got {count:,}"
+            raise BadValueError(rule, f"{self.name}: {self.arch}.block_count")
         return count - extra
 
     def where(self, tensor: str) -> list[int]:
@@ -103,10 +106,6 @@ class File:
             tensor = f"blk.{self._kinds[tensor][0]}.{tensor}"
         return self.shapes.get(tensor, ())
 
-    def switches(self, **tensors: str) -> dict[str, bool]:
-        """Configuration keys that are true because a tensor of the name given for them is there."""
-        return {key: True for key, tensor in tensors.items() if self.has(tensor)}
-
     def rows(self, tensor: str) -> int:
         """Rows (outputs) of a matrix; 0 where there is none."""
         shape = self.shape(tensor)
@@ -119,12 +118,13 @@ class File:
         if isinstance(value, list) and len(value) >= self.layers:
             return ["sliding_attention" if slides else "full_attention" for slides in value[: self.layers]]
         if type(value) is int and value > 0:
-            return ["full_attention" if index % value == value - 1 else "sliding_attention" for index in range(self.layers)]
+            words = ["sliding_attention"] * (min(value, MAX_LAYERS) - 1) + ["full_attention"]
+            return [words[index % len(words)] for index in range(self.layers)]
         return None
 
     def common(self) -> dict[str, Any]:
         """The configuration keys that follow from metadata and tensors whatever the architecture."""
-        config: dict[str, Any] = {}
+        config: dict[str, Any] = dict.fromkeys(ABSENT)
         for key, wanted in COMMON.items():
             value = self.number(key)
             if value is not None:
@@ -136,7 +136,7 @@ class File:
             config["vocab_size"] = vocabulary
         config["num_hidden_layers"] = self.layers
         config["tie_word_embeddings"] = "output.weight" not in self.shapes
-        if self.layer_types and "sliding_window" in config:
+        if self.layer_types and config["sliding_window"]:
             config["layer_types"] = self.layer_types
         return config
 

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from calc.architecture.model import Model, Stack
-from calc.documents import Document, load_json, read_text
+from calc.documents import Document, is_file, is_folder, load_json, read_text
 from calc.errors import FileError, shown
 from calc.importers import families
 from calc.importers.harmless import is_harmless
-from calc.importers.keys import Keys
+from calc.importers.keys import MAX_LAYERS, Keys
 from calc.importers.quantization import stored_format
 
 SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config", "text_model_config",
             "language_model_config", "vlm_config")  # fmt: skip
 """Where multimodal configurations keep the language model's, outermost first where nested."""
 TOWERS = ("vision_config", "vision_tower_config", "audio_config", "encoder_config", "audio_encoder_config",
-          "qformer_config", "perceiver_config", "vq_config", "sound_config", "mm_vision_tower")  # fmt: skip
+          "qformer_config", "perceiver_config", "vq_config", "sound_config", "img_processor", "audio_processor",
+          "mm_vision_tower")  # fmt: skip
 """Sections of vision and audio towers."""
-AHEAD = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "mtp_num_layers")
+AHEAD = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "mtp_num_layers", "num_mtp_modules")
 """How many layers predict further tokens."""
 INHERITED = ("tie_word_embeddings", "architectures", "vocab_size")
 """Keys of the outer configuration that hold for the text model where its section says nothing."""
@@ -31,14 +31,12 @@ INHERITED = ("tie_word_embeddings", "architectures", "vocab_size")
 def load_config(path: str | Path) -> Model:
     """The model of a `config.json` file, or of the folder that holds one."""
     file = Path(path)
-    if file.is_dir():
+    if is_folder(file):
         file = file / "config.json"
-        if not file.is_file():
+        if not is_file(file):
             raise FileError("holds no config.json", str(path))
-    folder = file.resolve().parent.name
-    return read_config(
-        load_json(read_text(file), str(file)), folder if file.name == "config.json" and folder else file.stem
-    )
+    folder = file.resolve().parent.name if file.name == "config.json" else ""
+    return read_config(load_json(read_text(file), str(file)), folder or file.stem)
 
 
 def read_config(document: Document, name: str) -> Model:
@@ -64,12 +62,13 @@ def read_config(document: Document, name: str) -> Model:
         read = generic.read
     model = read(keys)
     stored, unquantized = stored_format(outer, keys, model.num_layers)
-    towers = [stack for level in levels for stack in _towers(level)]
+    towers, image_tokens = _towers(levels)
     _note_ahead(keys, model)
     _note_unread(outer)
     return replace(
         model, name=name, family=family, stacks=(*model.stacks, *towers), weight_format=model.weight_format or stored,
-        unquantized=(*model.unquantized, *unquantized), notes=(*model.notes, *outer.notes),
+        unquantized=(*model.unquantized, *unquantized), image_tokens=model.image_tokens or image_tokens,
+        notes=(*model.notes, *outer.notes),
     )  # fmt: skip
 
 
@@ -107,9 +106,7 @@ def family_of(keys: Keys, fallback: str = "") -> str:
         found = _family_of_class(each)
         if found:
             if given:
-                keys.note(
-                    f"model_type {shown(given)} is not known; read as {found}, the family of its class {each[:80]}"
-                )
+                keys.note(f"family {shown(given)} is not known; read as {found}, that of its class {each[:80]}")
             return found
     if given or fallback:
         return str(given or fallback)
@@ -143,19 +140,21 @@ def defaults_of(family: str) -> dict[str, Any]:
     return found
 
 
-def _towers(keys: Keys) -> tuple[Stack, ...]:
-    """Vision and audio towers, where the configuration has any."""
-    if not any(isinstance(keys.data.get(name), dict | str) for name in TOWERS):
-        return ()
-    if importlib.util.find_spec("calc.importers.families.towers") is None:
-        return ()
-    return tuple(importlib.import_module("calc.importers.families.towers").read(keys))
+def _towers(levels: list[Keys]) -> tuple[list[Stack], int]:
+    """Vision and audio towers of the configuration and its sections, and the context that one image takes."""
+    around = [level for level in levels if level is not levels[-1] or any(level.data.get(name) for name in TOWERS)]
+    if not around:
+        return [], 0
+    from calc.importers.families import towers
+
+    found = [stack for level in around for stack in towers.read(level)]
+    return found, max(towers.image_tokens(level) for level in around)
 
 
 def _note_ahead(keys: Keys, model: Model) -> None:
     """Layers that predict further tokens are in many checkpoints, and few programs load them."""
-    ahead = keys.raw(*AHEAD, default=0)
-    if ahead and isinstance(ahead, int) and model.stack("mtp") is None:
+    ahead = next((keys.data[name] for name in AHEAD if isinstance(keys.data.get(name), int)), 0)
+    if 0 < ahead < MAX_LAYERS and model.stack("mtp") is None:
         keys.note(f"{ahead} layer{'s' * (ahead > 1)} for multi-token prediction not counted")
 
 

@@ -54,6 +54,7 @@ class Repository:
     """The bytes of a file from one offset up to another."""
 
     def place(self, file: str = "") -> str:
+        """What messages call it."""
         return f"hf:{self.name}/{file}" if file else f"hf:{self.name}"
 
     def document(self, file: str) -> Document:
@@ -75,6 +76,7 @@ class Remote:
         self._block, self._start, self._at, self._step = b"", 0, 0, FIRST_BLOCK
 
     def seek(self, offset: int) -> int:
+        """Go to an offset from the start."""
         self._at = offset
         return offset
 
@@ -101,8 +103,8 @@ def load_hub(name: str) -> Model:
     """
     match = _NAME.fullmatch(name)
     if match is None:
-        raise UnknownNameError(f"{shown(name)} is not a name on the hub: expected hf:organisation/name, optionally with "
-                               "@revision and /file.gguf")  # fmt: skip
+        expected = "expected hf:organisation/name, optionally with @revision and /file.gguf"
+        raise UnknownNameError(f"{shown(name)} is not a name on the hub: {expected}")
     repository = connect(match[1], match[2])
     file = match[3]
     if file is not None and file not in repository.files:
@@ -196,7 +198,11 @@ def connect(name: str, revision: str | None) -> Repository:
         raise FileError("reading from the Hugging Face hub needs an optional package: pip install 'llm-calc[hub]'",
                         place) from None  # fmt: skip
     library = sys.modules.get(type(hub.get_session()).__module__.partition(".")[0])
-    network = (OSError, ValueError, getattr(library, "HTTPError", OSError))  # requests', or httpx's, which is no OSError
+    network = (
+        OSError,
+        ValueError,
+        getattr(library, "HTTPError", OSError),
+    )  # requests', or httpx's, which is no OSError
     deadline = time.monotonic() + TOTAL_SECONDS
     try:
         info = hub.HfApi().model_info(name, revision=revision, files_metadata=True, timeout=REQUEST_SECONDS)
@@ -236,4 +242,6 @@ def _told(error: BaseException, place: str) -> CalcError:
             return FileError(_BLAME[kind.__name__], place)
     lines = str(error).strip().splitlines()
     reason = f" ({type(error).__name__}: {lines[0][:120]})" if lines else f" ({type(error).__name__})"
-    return FileError(f"can't reach the Hugging Face hub{reason}; download the model's config.json and give its path", place)
+    return FileError(
+        f"can't reach the Hugging Face hub{reason}; download the model's config.json and give its path", place
+    )

@@ -163,12 +163,16 @@ class Keys:
         return value
 
     def section(self, *names: str, defaults: dict[str, Any] | None = None) -> Keys | None:
-        """A nested mapping, or None where absent; it shares the notes."""
+        """A nested mapping, or None where absent; it shares the notes. Asked for twice, it is the same."""
         self.read.update(names)
         for name in names:
             value = self.data.get(name)
             if value is None:
                 continue
+            again = next((part for part in self.sections if part.path == (*self.path, name)), None)
+            if again is not None:
+                again.defaults = again.defaults if defaults is None else defaults
+                return again
             if not isinstance(value, dict):
                 raise self.wrong(name, "a mapping", value)
             inherited = self.defaults.get(name)

@@ -30,7 +30,9 @@ _PACKABLE = frozenset(("U8", "I8", "U32", "I32", "I64", "I16", "U16"))
 _EIGHT_BITS = frozenset(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"))
 
 
-def weights_in(tensors: Sequence[Tensor], quantization: Mapping[str, Any] | None = None) -> tuple[tuple[int, ...], list[str]]:
+def weights_in(
+    tensors: Sequence[Tensor], quantization: Mapping[str, Any] | None = None
+) -> tuple[tuple[int, ...], list[str]]:
     """The weights that each tensor stands for, and notes; no counts where a packing isn't understood.
 
     `quantization` is the configuration's `quantization_config`, which says the bits where shapes don't.
@@ -48,17 +50,16 @@ def weights_in(tensors: Sequence[Tensor], quantization: Mapping[str, Any] | None
         if kind is None:
             kind = "buffer" if _BUFFER.fullmatch(last) else "scale" if _SCALE.fullmatch(last) else "weight"
             kinds[last] = kind
-        if kind == "buffer" or (len(tensor.shape) == 4 and _MASK.search(name)):
-            counts.append(0)
-        elif kind == "scale" and quantized and _is_scale(name, last, names):
+        mask = len(tensor.shape) == 4 and _MASK.search(name)
+        if mask or kind == "buffer" or (kind == "scale" and quantized and _is_scale(name, last, names)):
             counts.append(0)
         elif tensor.dtype not in _PACKABLE:
             counts.append(tensor.elements)
         else:
             count = _unpacked(tensor, names, states, quantization)
             if count is None:
-                return (), [f"{name} ({tensor.dtype}) is packed in a way that isn't known: the number of weights was not "
-                            "checked, the bytes are exact"]  # fmt: skip
+                what = f"{name} ({tensor.dtype}) is packed in a way that isn't known"
+                return (), [f"{what}: the number of weights was not checked, the bytes are exact"]
             counts.append(count)
     return tuple(counts), []
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from calc.architecture.model import Model
-from calc.documents import Document, load_json, read_text
+from calc.documents import Document, is_folder, load_json, read_text
 from calc.errors import FileError, shown
 from calc.importers.tensors import MAX_SHARDS, MAX_TENSORS, Checkpoint, Source, Tensor, size_only, with_storage
 
 HEADER_LIMIT = 100_000_000
 """Longest header that the format allows, bytes."""
-MAX_VALUES = 6_000_000
-"""Brackets, braces and commas in a header: eight per tensor, so three times the largest checkpoint known."""
+MAX_VALUES = 3_000_000
+"""Brackets, braces and commas in a header: eight per tensor, so four times the largest checkpoint known in one file."""
 MAX_DIMENSIONS = 16
 """Dimensions of a tensor; a convolution over video has 5."""
 OTHER_FORMATS = {b"GGUF": "GGUF", b"PK\x03\x04": "PyTorch (zipped pickle)", b"\x80\x02": "PyTorch (pickle)"}
@@ -221,11 +221,15 @@ def combine(weights: dict[str, str], total: int | None, read: Callable[[list[str
                 raise FileError(f"the index puts it in {shown(weights[tensor.name])}, and {shown(shard)} has it",
                                 f"{place}: {shown(tensor.name)}")  # fmt: skip
         tensors.extend(found)
+        if len(tensors) > MAX_TENSORS:
+            raise FileError(f"its shards have more than {MAX_TENSORS:,} tensors", place)
     if missing:
         if total is None:
-            raise FileError(f"{len(missing)} of {len(shards)} shards are missing ({shown(missing[0])}, ...), and the index "
-                            "has no metadata.total_size to go by", place)  # fmt: skip
-        lack = "its shards aren't" if len(missing) == len(shards) else f"{len(missing)} of its {len(shards)} shards aren't"
+            lack = f"{len(missing)} of {len(shards)} shards are missing ({shown(missing[0])}, ...)"
+            raise FileError(f"{lack}, and the index has no metadata.total_size to go by", place)
+        lack = (
+            "its shards aren't" if len(missing) == len(shards) else f"{len(missing)} of its {len(shards)} shards aren't"
+        )
         note = f"{lack} beside the index: only the size of the weights is known, not their shapes"
         return Checkpoint(name=name, tensors=(), total_bytes=total, notes=(note,))
     names = {tensor.name for tensor in tensors}
@@ -242,13 +246,15 @@ def combine(weights: dict[str, str], total: int | None, read: Callable[[list[str
 
 def checkpoint_of(tensors: list[Tensor], name: str, *notes: str) -> Checkpoint:
     """The checkpoint of one file's tensors, or of all files'."""
-    return Checkpoint(name=name, tensors=tuple(tensors), total_bytes=sum(tensor.bytes for tensor in tensors), notes=notes)
+    return Checkpoint(
+        name=name, tensors=tuple(tensors), total_bytes=sum(tensor.bytes for tensor in tensors), notes=notes
+    )
 
 
 def checkpoint(path: str | Path) -> Checkpoint:
     """The weights at a path: a `.safetensors` file, an index, or a folder that has one or the other."""
     path = Path(path)
-    if path.is_dir():
+    if is_folder(path):
         path = path / main_file([entry.name for entry in path.iterdir()], str(path))
     folder = path.parent
     if not path.name.endswith(INDEX):
@@ -286,7 +292,7 @@ def load_safetensors(path: str | Path) -> Model:
         A file that isn't what it should be, with the place and the rule.
     """
     found = checkpoint(path)
-    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    folder = Path(path) if is_folder(path) else Path(path).parent
     config = folder / "config.json"
     return model_of(found, load_json(read_text(config), str(config)) if config.is_file() else None)
 

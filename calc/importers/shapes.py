@@ -53,7 +53,7 @@ def configuration(found: Checkpoint) -> tuple[dict[str, Any] | None, list[str]]:
             expert = _EXPERT.match(inner)
             if expert:
                 experts = max(experts, int(expert[2]) + 1)
-                inner = f"experts.{_MIXTRAL.get(expert[3], expert[3])}"
+                inner = f"experts.{_MIXTRAL.get(expert[3], expert[3])}.weight"
             layer[inner] = tensor.shape
     table, query, key = shapes.get("embed_tokens.weight"), layer.get(f"{_Q}.weight"), layer.get(f"{_K}.weight")
     widest = layer.get("mlp.gate_proj.weight") or layer.get("experts.gate_proj.weight")
@@ -76,7 +76,9 @@ def configuration(found: Checkpoint) -> tuple[dict[str, Any] | None, list[str]]:
         used = min(8 if experts > 16 else 2, experts)
         config |= {"num_local_experts": experts, "num_experts": experts, "num_experts_per_tok": used,
                    "moe_intermediate_size": widest[0]}  # fmt: skip
-        notes.append(f"{used} of {experts} experts per token assumed: the file doesn't tell; memory doesn't depend on it")
+        notes.append(
+            f"{used} of {experts} experts per token assumed: the file doesn't tell; memory doesn't depend on it"
+        )
     notes.insert(0, "no config.json beside the weights: the architecture is taken from the tensors' names and shapes")
     return config, notes
 

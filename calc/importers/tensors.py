@@ -18,13 +18,15 @@ MAX_SHARDS = 10_000
 class Source(Protocol):
     """What headers are read from: a file on disk, or one on the hub."""
 
-    def seek(self, offset: int, /) -> object: ...
+    def seek(self, offset: int, /) -> object:
+        """Go to an offset from the start."""
 
-    def read(self, count: int, /) -> bytes: ...
+    def read(self, count: int, /) -> bytes:
+        """Up to `count` bytes from there."""
 
 
 class Tensor(NamedTuple):
-    """One tensor of a file. A named tuple, since a large checkpoint has 100,000 and a dataclass costs three times it."""
+    """One tensor of a file. A named tuple: a large checkpoint has 100,000, and a dataclass costs three times that."""
 
     name: str
     dtype: str
@@ -75,9 +77,7 @@ class Checkpoint:
 
 def elements_of(stacks: Iterable[Stack]) -> int:
     """Stored elements of some stacks."""
-    return sum(
-        weight.elements * layers for stack in stacks for _, weight, layers in weights_of(stack) if weight.stored
-    )
+    return sum(weight.elements * layers for stack in stacks for _, weight, layers in weights_of(stack) if weight.stored)
 
 
 # --- which part of the model a tensor belongs to -----------------------------------------------------------
@@ -101,9 +101,11 @@ _PARTS = (
                                   r"feed_forward\.gate\.|block_sparse_moe\.gate\.|moe\.gate\.")),
     ("experts", re.compile(r"experts|_exps|block_sparse_moe|_chexps")),
     ("norms", re.compile(r"(?:^|[._])(?:\w*layer_?norm\w*|ln_?\d*\w*|norm_?\d?|\w*_norm)\.(?:weight|bias)$")),
-    ("recurrent", re.compile(r"^(?:ssm_|time_mix|channel_mix|shortconv|mamba|linear_attn|conv\.|mixer\.(?:in_proj|out_proj|"
+    ("recurrent",
+     re.compile(r"^(?:ssm_|time_mix|channel_mix|shortconv|mamba|linear_attn|conv\.|mixer\.(?:in_proj|out_proj|"
                              r"conv1d|A_log|D|dt|x_proj|norm))")),
-    ("attention", re.compile(r"attn|attention|self_attention|(?:^|[._])(?:q|k|v|o|qkv|q_a|q_b|kv_a\w*|kv_b)_?(?:proj)?\.|"
+    ("attention",
+     re.compile(r"attn|attention|self_attention|(?:^|[._])(?:q|k|v|o|qkv|q_a|q_b|kv_a\w*|kv_b)_?(?:proj)?\.|"
                              r"indexer|Wqkv|SelfAttention|EncDecAttention")),
     ("feed_forward", re.compile(r"ffn|mlp|feed_forward|fc1|fc2|DenseReluDense|intermediate|output\.dense|"
                                 r"(?:^|\.)(?:up|down|gate)_proj")),
@@ -180,7 +182,13 @@ def with_storage(model: Model, checkpoint: Checkpoint, *, weight_format: str | N
                    notes=tuple(notes), weight_format=weight_format or model.weight_format)  # fmt: skip
 
 
-CORRECTIONS = ("e_score_correction_bias", "e_score_correction.bias", "exp_probs_b.bias", "expert_bias", "moe_statics.bias")
+CORRECTIONS = (
+    "e_score_correction_bias",
+    "e_score_correction.bias",
+    "exp_probs_b.bias",
+    "expert_bias",
+    "moe_statics.bias",
+)
 """Ends of names of a router's correction of its scores: a parameter in some families, a buffer in others."""
 
 
@@ -212,7 +220,7 @@ def _count_notes(model: Model, found: dict[str, int], corrections: int) -> Itera
 
 SIDE_STACKS = {
     "vision": "the vision tower", "audio": "the audio tower",
-    "mtp": "multi-token-prediction layers (common loaders leave them out)",
+    "mtp": "layers past the model's own (multi-token prediction, which common loaders leave out)",
 }  # fmt: skip
 
 

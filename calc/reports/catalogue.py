@@ -10,7 +10,7 @@ from typing import Any
 
 from calc import load
 from calc.architecture.model import Model, Stack
-from calc.documents import load_file
+from calc.documents import is_folder, load_file
 from calc.errors import CalcError, UnknownNameError, shown, unknown
 from calc.formulas.gguf_mix import usual_bits
 from calc.formulas.inference_memory import kv_bytes_per_token, state_bytes_per_sequence
@@ -132,7 +132,7 @@ def _cut(found: list[Row]) -> list[Row]:
 
 def record(name: str) -> Row:
     """One record: a catalogue name of any kind, or a file taken by its content."""
-    if name.startswith("hf:") or name.endswith((".gguf", ".safetensors", ".index.json")) or Path(name).is_dir():
+    if name.startswith("hf:") or name.endswith((".gguf", ".safetensors", ".index.json")) or is_folder(name):
         return model_record(load.model(name))
     if load.looks_like_path(name):
         return _file_record(name)

@@ -55,13 +55,9 @@ def render(estimate: Estimate, units: str = "GiB") -> str:
         lines += ["", "Notes"]
         for note in estimate.notes:
             lines += wrap(note, indent="  - ", hang="    ")
-    lines += ["", *wrap(f"Next: llm-calc explain memory.weights {_arguments(estimate)}")]
+    if estimate.scenario.asked:
+        lines += ["", *wrap(f"Next: llm-calc explain memory {' '.join(estimate.scenario.asked)}")]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _arguments(estimate: Estimate) -> str:
-    """Model and device as they'd be typed again."""
-    return f"{estimate.scenario.model.name} {estimate.scenario.hardware.name}"
 
 
 def _breakdown(estimate: Estimate, units: str) -> list[str]:
@@ -69,7 +65,7 @@ def _breakdown(estimate: Estimate, units: str) -> list[str]:
     title = "per device" if estimate.layout.devices > 1 else ""
     lines = [f"  {title:26}{units:>10}  of {format_bytes(usable, units)} usable"]
     for row in view.components(estimate):
-        if row.value or row.high:
+        if row.value:
             amount = format_bytes(row.value, units).split()[0]
             lines.append(f"  {row.title:26}{amount:>10}  {bar(row.value, usable)}")
     needed = float(estimate.memory.value)
@@ -111,15 +107,19 @@ def side_by_side(estimates: list[Estimate], units: str = "GiB") -> str:
     for estimate in estimates:
         name = estimate.scenario.hardware.name
         count = f"{estimate.layout.devices} x " if estimate.layout.devices > 1 else ""
-        price = estimate.scenario.hardware.usd_per_hour
-        cost = f"{price[0] * estimate.layout.devices:,.2f}" if price else "-"
-        context, batch = estimate.limits["max_context"], estimate.limits["max_batch_size"]
         word = view.verdict(estimate)
         needs = format_bytes(float(estimate.memory.value), units).split()[0]
         usable = format_bytes(estimate.usable_bytes, units).split()[0]
-        shown = "any" if context is None else f"{context:,}" if context else "-"
-        lines.append(f"{(count + name)[:25]:26}{coloured(f'{word:14}', COLOURS[word])}{needs:>8}{usable:>8}"
-                     f"{shown:>9}{batch or '-':>7}{cost:>7}")  # fmt: skip
-    lines += ["", f"needs and usable: {units} per device; context and batch: the largest that fit, the other"]
-    lines += ["as asked; $/h: the lowest price in the records, all devices, - where none is known"]
+        start = f"{(count + name)[:25]:26}{coloured(f'{word:14}', COLOURS[word])}{needs:>8}{usable:>8}"
+        lines.append(start + (_room(estimate) if estimate.feasible else f"  {view.way_out(estimate)}"[:23]))
+    lines += ["", *wrap(f"needs and usable: {units} per device. context and batch: the largest that fit, the other as "
+                        "asked. $/h: the lowest price of the records, all devices; - where none is known.")]  # fmt: skip
     return "\n".join(lines)
+
+
+def _room(estimate: Estimate) -> str:
+    """Largest context and batch, and the price, as columns."""
+    price = estimate.scenario.hardware.usd_per_hour
+    cost = f"{price[0] * estimate.layout.devices:,.2f}" if price else "-"
+    context, batch = estimate.limits["max_context"], estimate.limits["max_batch_size"]
+    return f"{'any' if context is None else f'{context:,}':>9}{f'{batch:,}':>7}{cost:>7}"

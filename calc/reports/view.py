@@ -127,6 +127,15 @@ def formats_line(formats: list[tuple[str, float, bool]], units: str) -> str:
     return "; ".join(part for part in (fitting and f"fit: {fitting}", rest and f"too large: {rest}") if part)
 
 
+def way_out(estimate: Estimate) -> str:
+    """The least that would make it fit, in a few words: the largest format that fits, or more devices."""
+    fitting = next((name for name, _size, fits in estimate.limits["formats"] if fits), None)
+    fewest = estimate.limits["fewest_devices"]
+    if fitting:
+        return f"fits as {fitting}"
+    return f"fits on {fewest} devices" if fewest else "fits nowhere"
+
+
 def suggestion_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[bool, str, str]]:
     """Whether a change is enough, what it is, what it saves."""
     return [(found.fits, found.effect, f"saves {format_bytes(float(found.saved), units)}")

@@ -52,4 +52,9 @@ class Layout:
     @property
     def devices(self) -> Number:
         """Devices in all."""
-        return self.data * self.tensor * self.pipeline * self.context
+        return self.stage_devices * self.pipeline
+
+    @property
+    def stage_devices(self) -> Number:
+        """Devices of one pipeline stage, all replicas: what experts are spread over."""
+        return self.data * self.tensor * self.context

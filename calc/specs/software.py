@@ -23,7 +23,10 @@ class Assumed:
 
     @classmethod
     def read(cls, entry: Any, dimension: str) -> Assumed:
-        """From a record's `{value, low, high, source}`, numbers in base units."""
+        """From a record's `{value, low, high, source}`, numbers in base units; a bare number is taken as exact."""
+        if isinstance(entry, str | int | float):
+            number = parse(entry, dimension)
+            return cls(value=number, low=number, high=number, source="given")
         if not isinstance(entry, Mapping) or set(entry) != {"value", "low", "high", "source"}:
             raise BadValueError("needs value, low, high and source")
         numbers = {part: parse(entry[part], dimension) for part in ("value", "low", "high")}
@@ -49,18 +52,18 @@ class Software:
     title: str = key("text", "", doc="name for people")
     tasks: Any = key("texts", ("infer",), choices=("pretrain", "finetune", "infer"), doc="what it is used for")
     memory_utilization: float | None = key("share?", None, maximum=1,
-                                           doc="share of the device it reserves; null: takes what it needs")  # fmt: skip
+                                           doc="share of the device it takes; null: what it needs")  # fmt: skip
     layout: str = key("name", "tensor", choices=("tensor", "layers"), doc="how it uses several devices by default")
     cache_block: int = key("count", 1, whole=True, minimum=1, doc="tokens that a sequence's cache is rounded up to")
     window_holds_chunk: bool = key("flag", False, doc="whether a window's cache has room for the chunk computed too")
     latent_values: bool = key("flag", False, doc="whether the value part of a latent is cached a second time")
     cache_copied: str = key("name", "none", choices=("none", "tensor", "all"),
-                            doc="what is copied to lengthen the cache: nothing, one tensor at a time, all at once")  # fmt: skip
+                            doc="what lengthening the cache copies: nothing, a tensor at a time, all")  # fmt: skip
     prefill_chunk: int | None = key("count?", None, whole=True, minimum=1,
                                     doc="most tokens computed at once; null: the whole batch of prompts")  # fmt: skip
     chunk_reserved: bool = key("flag", False, doc="whether it reserves for a full chunk whatever the workload")
     logits_of: str = key("name", "last", choices=("last", "chunk"),
-                         doc="positions that logits are computed for: each sequence's last, or all of a chunk")  # fmt: skip
+                         doc="positions with logits: each sequence's last, or all of a chunk")  # fmt: skip
     logits_rows: int | None = key("count?", None, whole=True, minimum=1,
                                   doc="rows of logits it reserves for; null: as many as the workload has")  # fmt: skip
     logits_bytes: Any = key("mapping", doc="bytes per logit while sampling, all temporaries together")
@@ -75,8 +78,8 @@ class Software:
     communication: Any = key("mapping", doc="communication libraries where several devices work together")
     graphs: Any = key("mapping", doc="captured graphs and their buffers")
     slack: Any = key("mapping", doc="allocator slack, as a share of what is allocated beside the weights")
-    by_device: Any = key("any", (), doc="keys that differ on some devices: a list of mappings, each with the "
-                                        "conditions memory_from, memory_below, computes; the first that holds counts")  # fmt: skip
+    by_device: Any = key("any", (), doc="keys that differ by device: mappings with conditions memory_from, "
+                                        "memory_below, computes; the first that holds counts")  # fmt: skip
     notes: Any = key("any", None, doc="what bites")
     sources: Any = key("any", None, doc="where the constants are from")
 

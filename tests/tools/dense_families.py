@@ -36,10 +36,10 @@ NO_CACHE = {"gpt_neo": "keeps what the local layers can't see", "falcon": "repea
 NOT_BUILT = {"phi4_multimodal", "qwen2_vl", "qwen2_5_vl", "chameleon"}
 """Types whose class has towers."""
 FIXED = {
-    "use_cache", "is_decoder", "add_cross_attention", "slow_but_exact", "scale_embedding", "output_router_logits", "alibi",
-    "norm_topk_prob", "prefix_lm", "altup_correct_scale", "use_bidirectional_attention", "bi_data", "same_length",
-    "use_mems_eval", "use_mems_train", "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn",
-    "apply_residual_connection_post_layernorm", "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32",
+    "use_cache", "is_decoder", "add_cross_attention", "slow_but_exact", "scale_embedding", "output_router_logits",
+    "alibi", "norm_topk_prob", "prefix_lm", "altup_correct_scale", "use_bidirectional_attention", "bi_data", "same_length",
+    "use_mems_eval", "use_mems_train", "scale_attn_weights", "scale_attn_by_inverse_layer_idx",
+    "reorder_and_upcast_attn", "apply_residual_connection_post_layernorm", "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32",
     "summary_use_proj", "summary_proj_to_labels", "no_bias", "learned_pos_emb", "enable_moe_block", "norm_after",
 }  # fmt: skip
 """Switches that change no size, or that a family's own rule below sets."""
@@ -192,9 +192,15 @@ def measured(family: str, config: Any, d: Values) -> tuple[Any, Values]:
     except (RuntimeError, AttributeError):  # some need tensors with values, some have no cache
         return full, found
     if family not in NO_CACHE:
-        found["cache"] = [[layer.keys.shape[1] * layer.keys.shape[3], layer.values.shape[1] * layer.values.shape[3],
+        kept = [layer for layer in kept if layer.keys is not None]  # the others read another layer's
+        found["cache"] = [[width(layer.keys), width(layer.values),
                            layer.sliding_window if getattr(layer, "is_sliding", False) else None] for layer in kept]  # fmt: skip
     return full, found
+
+
+def width(kept: Any) -> int:
+    """Elements per token of a tensor by sequence, head, token and feature."""
+    return int(kept.shape[1] * kept.shape[3])
 
 
 def ours(d: Values) -> Values:
@@ -214,8 +220,8 @@ def names() -> list[str]:
     """The families to measure."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    return [name for name in families.known() if families.reader_module(name) in MODULES and name in CONFIG_MAPPING
-            and name not in NOT_BUILT]  # fmt: skip
+    known = [name for name in families.known() if families.reader_module(name) in MODULES]
+    return [name for name in known if name in CONFIG_MAPPING and name not in NOT_BUILT]
 
 
 def built(family: str, r: Draw, count: int) -> list[tuple[Values, Any, Values]]:
@@ -260,10 +266,12 @@ def text(per_family: int) -> str:
     """The file: one line per configuration."""
     import transformers
 
-    lines = [f"# Written by tests/tools/dense_families.py with transformers {transformers.__version__}: per family, small",
-             "# random configurations and what its class makes of them. cache: [elements of k, of v per token, window] of",
-             "# each layer, as often as it comes in a row.",
-             "families:"]  # fmt: skip
+    lines = [
+        f"# Written by tests/tools/dense_families.py with transformers {transformers.__version__}: per family, small random",
+        "# configurations and what its class makes of them. cache: [elements of k, of v per token, window, repeats] of",
+        "# the layers in order.",
+        "families:",
+    ]
     for family in names():
         lines.append(f"  {family}:")
         for d, _, sizes in built(family, random.Random(family), per_family):

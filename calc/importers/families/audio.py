@@ -12,6 +12,12 @@ from calc.architecture.part import Extra, Part, Weight, linear, vector
 from calc.importers.families.vision import Tower
 from calc.importers.keys import Keys
 
+WEIGHTLESS = (
+    "conv_chunksize", "conv_glu_type", "downsample_rate", "feature_layer", "left_chunk", "max_position_embeddings",
+    "max_source_positions", "n_window", "n_window_infer", "nemo_final_size", "vocab_size",
+)  # fmt: skip
+"""Keys that change no weight of a tower: chunks of sound, layers that are listened to."""
+
 WIDTH = ("d_model", "hidden_size")
 LAYERS = ("encoder_layers", "num_hidden_layers", "num_blocks", "conf_num_hidden_layers")
 HEADS = ("encoder_attention_heads", "num_attention_heads", "conf_num_attention_heads")
@@ -29,16 +35,19 @@ def whisper_like(c: Keys, *, front: Literal["conv1d", "conv2d"] = "conv1d", posi
         middle, bins = c.whole("downsample_hidden_size", default=480), mels
         for _ in range(3):
             bins = (bins + 1) // 2
-        entry = [linear(f"conv{index}", 9 * (middle if index else 1), middle, bias=True, role="conv") for index in range(3)]
+        entry = [linear(f"conv{index}", 9 * inputs, middle, bias=True, role="conv")
+                 for index, inputs in enumerate((1, middle, middle), 1)]  # fmt: skip
         entry.append(linear("conv_out", middle * bins, hidden))
     if positions:
         entry.append(Weight(name="positions", outputs=c.whole("max_source_positions"), inputs=hidden, role="position"))
     attention = Attention(
-        hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=heads, causal=False, q_bias=True, kv_bias=True,
-        k_bias=k_bias, o_bias=True, head_dim=c.divided(hidden, heads, ("d_model", "encoder_attention_heads")),
+        hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=heads, causal=False, q_bias=True,
+        kv_bias=True, k_bias=k_bias, o_bias=True,
+        head_dim=c.divided(hidden, heads, ("d_model", "encoder_attention_heads")),
     )  # fmt: skip
     network = FeedForward(hidden_size=hidden, intermediate_size=c.whole(*INNER), gated=False, bias=True)
     layer = Layer(kind="audio", parts=(Norm(size=hidden, count=2, bias=True), attention, network))
+    c.ignore(*WEIGHTLESS)
     return Tower(width=hidden, before=(Extra(declared=tuple(entry)),), layers=(layer,) * c.layers(*LAYERS),
                  after=(Norm(size=hidden, bias=True),))  # fmt: skip
 
@@ -46,16 +55,19 @@ def whisper_like(c: Keys, *, front: Literal["conv1d", "conv2d"] = "conv1d", posi
 def _self_attention(c: Keys, hidden: int, bias: bool) -> Attention:
     """A conformer's attention; relative positions are declared apart."""
     heads = c.whole(*HEADS)
-    return Attention(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=heads, causal=False, q_bias=bias,
-                     kv_bias=bias, o_bias=bias, head_dim=c.divided(hidden, heads, ("hidden_size", "heads")))  # fmt: skip
+    width = c.divided(hidden, heads, ("hidden_size", "num_attention_heads"))
+    return Attention(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=heads, head_dim=width,
+                     causal=False, q_bias=bias, kv_bias=bias, o_bias=bias)  # fmt: skip
 
 
-def gemma_conformer(c: Keys) -> Tower:
-    """Gemma 3n's and 4's audio encoder: two convolutions, then conformer layers with two half-step networks."""
+def gemma_conformer(c: Keys, *, older: bool = False) -> Tower:
+    """Gemma 4's and 3n's (`older`) ear: two convolutions, then conformer layers with two half-step networks."""
     hidden = c.whole("hidden_size")
     channels = c.wholes("subsampling_conv_channels", "sscp_conv_channel_size", length=2, minimum=1) or [128, 32]
     # the newer class takes the number of frequencies that are left to be a quarter of its first channel count
-    bins = -(-c.whole("input_feat_size") // 4) if c.has("input_feat_size") else channels[0] // 4
+    bins = -(-c.whole("input_feat_size", default=128) // 4) if older else channels[0] // 4
+    if c.raw("sscp_conv_kernel_size", default=[[3, 3], [3, 3]]) != [[3, 3], [3, 3]]:
+        c.note("the audio tower's convolutions are counted as 3 x 3; sscp_conv_kernel_size says otherwise")
     front = Extra(declared=(
         linear("conv1", 9, channels[0], role="conv"), vector("conv1_norm", channels[0], role="norm"),
         linear("conv2", 9 * channels[0], channels[1], role="conv"), vector("conv2_norm", channels[1], role="norm"),
@@ -99,7 +111,8 @@ def phi_conformer(c: Keys) -> Tower:
         linear("conv_out", out, wide, bias=True),
     ))  # fmt: skip
     network = FeedForward(hidden_size=hidden, intermediate_size=inner, bias=True)
-    parts: tuple[Part, ...] = (Norm(size=hidden, count=5, bias=True), _self_attention(c, hidden, True), network, network,
-                               convolution)  # fmt: skip
+    norms = Norm(size=hidden, count=5, bias=True)
+    c.ignore(*WEIGHTLESS)
+    parts: tuple[Part, ...] = (norms, _self_attention(c, hidden, True), network, network, convolution)
     return Tower(width=hidden, before=(Extra(declared=tuple(front)),),
                  layers=(Layer(kind="audio", parts=parts),) * c.layers("num_blocks"))  # fmt: skip

@@ -14,21 +14,28 @@ from calc.architecture.part import Extra, Part, Weight, linear, vector
 from calc.architecture.recurrent import ConvolutionTail
 from calc.importers.families.common import HIDDEN, LAYERS, Traits, decoder, experts, self_attention, windowed
 from calc.importers.families.hybrid import checked, layer_kinds
-from calc.importers.families.moe import by_types, plain_network, routed_experts
+from calc.importers.families.mixture import by_types, plain_network, routed_experts
 from calc.importers.families.recurrent import untied
 from calc.importers.keys import Keys
+
+KINDS = ("hybrid", "hybrid_sliding")
+"""Layers that keep convolution tails beside keys and values, of all tokens or of a window."""
 
 
 def inkling_text(c: Keys) -> Model:
     """Inkling's text model: attention with relative logits, short convolutions behind keys, values and both blocks."""
     hidden, count = c.whole(*HIDDEN), c.layers(*LAYERS)
-    near = c.wholes("local_layer_ids")
-    kinds = layer_kinds(
-        c, count, lambda index: "hybrid_sliding" if (index in near if near is not None else (index + 1) % 6) else "hybrid"
-    )
+    listed = c.wholes("local_layer_ids")
+    near = frozenset(listed if listed is not None else (index for index in range(count) if (index + 1) % 6))
+
+    def rule(index: int) -> str:
+        return "hybrid_sliding" if index in near else "hybrid"
+
+    kinds = checked(c, layer_kinds(c, count, rule), KINDS)
     first = c.whole("dense_mlp_idx", default=0, minimum=0)
     chosen = by_types(c, count, [index >= first for index in range(count)])
-    wide = c.optional("dense_intermediate_size")
+    wide = c.optional("dense_intermediate_size")  # where given, `intermediate_size` is an expert's
+    c.ignore("moe_intermediate_size")
     plain = plain_network(c, Traits(), chosen, *(("dense_intermediate_size",) if wide else ()))
     inner = ("intermediate_size",) if wide else ("moe_intermediate_size",)
     routed = routed_experts(c, chosen, inner=inner)
@@ -37,11 +44,9 @@ def inkling_text(c: Keys) -> Model:
         routed = replace(routed, router_outputs=choices)
     scale = Extra(declared=(vector("global_scale", 1),))
     taps = c.whole("conv_kernel_size", "sconv_kernel_size")
-    c.raw("shared_expert_sink", "number_of_conv_states", "mtp_hidden_states_first", "unpadded_vocab_size")
-    behind = tuple(ConvolutionTail(name=name, channels=hidden, conv_kernel=taps) for name in ("attention_conv", "mlp_conv"))
-    norms, table_norm = Norm(size=hidden, count=2), Norm(size=hidden)
-    mixers = {kind: _inkling_attention(c, kind == "hybrid_sliding", "head", taps) for kind in ("hybrid", "hybrid_sliding")}
-    checked(c, kinds, list(mixers))
+    c.ignore("shared_expert_sink", "number_of_conv_states", "mtp_hidden_states_first", "unpadded_vocab_size")
+    behind, norms, table_norm = _behind(hidden, taps), Norm(size=hidden, count=2), Norm(size=hidden)
+    mixers = {kind: _inkling_attention(c, kind == "hybrid_sliding", "head", taps) for kind in KINDS}
 
     def layer(index: int) -> Layer:
         channel = routed if chosen[index] else plain
@@ -64,19 +69,28 @@ def _inkling_attention(c: Keys, near: bool, qk_norm: str, taps: int) -> tuple[Pa
         linear("relative", hidden, heads * relative, split="column", units=heads),
         Weight(name="relative_logits", inputs=extent, outputs=relative, role="vector"),
     ))  # fmt: skip
-    tails = tuple(ConvolutionTail(name=name, channels=groups * size, conv_kernel=taps, units=groups)
-                  for name in ("k_conv", "v_conv")) if taps else ()  # fmt: skip
-    return (own, logits, *tails)
+    return (own, logits, *(_on_keys_and_values(groups, size, taps) if taps else ()))
+
+
+def _on_keys_and_values(groups: int, size: int, taps: int) -> tuple[Part, ...]:
+    return tuple(ConvolutionTail(name=name, channels=groups * size, conv_kernel=taps, units=groups, format="fp32")
+                 for name in ("k_conv", "v_conv"))  # fmt: skip
+
+
+def _behind(hidden: int, taps: int) -> tuple[Part, ...]:
+    """Convolutions behind both blocks of a layer."""
+    return tuple(ConvolutionTail(name=name, channels=hidden, conv_kernel=taps, format="fp32")
+                 for name in ("attention_conv", "mlp_conv"))  # fmt: skip
 
 
 def inkling2_text(c: Keys) -> Model:
     """Inkling 2's text model: gates and sinks on attention, clipped queries, blocks that attend to earlier blocks."""
     hidden, count = c.whole(*HIDDEN), c.layers(*LAYERS)
     kinds = layer_kinds(c, count, lambda index: "hybrid" if (index + 1) % 6 == 0 else "hybrid_sliding")
-    checked(c, kinds, ("hybrid", "hybrid_sliding"))
+    checked(c, kinds, KINDS)
     taps, routed = c.whole("conv_kernel_size", "sconv_kernel_size"), experts(c, hidden)
-    c.raw("n_layers_per_attn_res_block", "number_of_conv_states")
-    behind = tuple(ConvolutionTail(name=name, channels=hidden, conv_kernel=taps) for name in ("attention_conv", "mlp_conv"))
+    c.ignore("n_layers_per_attn_res_block", "number_of_conv_states")
+    behind = _behind(hidden, taps)
     near, full = _inkling_attention(c, True, "", taps), _inkling_attention(c, False, "", 0)
 
     def layer(index: int) -> Layer:
@@ -108,8 +122,7 @@ def _inkling_clips(c: Keys, own: Attention) -> Extra:
 def _dynamic_convolutions(own: Attention, hidden: int, taps: int) -> tuple[Part, ...]:
     """Convolutions behind keys and values whose taps are partly computed from the input, per head."""
     groups = own.num_key_value_heads
-    tails = tuple(ConvolutionTail(name=name, channels=groups * own.head_dim, conv_kernel=taps, units=groups)
-                  for name in ("k_conv", "v_conv"))  # fmt: skip
+    tails = _on_keys_and_values(groups, own.head_dim, taps)
     names = ("k_conv_taps", "v_conv_taps")
     computed = tuple(linear(name, hidden, groups * taps, split="column", units=groups) for name in names)
     return (*tails, Extra(declared=computed))
@@ -123,22 +136,21 @@ def zaya(c: Keys) -> Model:
     channels, pieces = (own.num_attention_heads + groups) * size, own.num_attention_heads + groups
     first, second = c.whole("cca_time0", default=2), c.whole("cca_time1", default=2)
     mixing = Extra(declared=(
-        Weight(name="qk_conv_depthwise", inputs=first, outputs=channels, bias=True, role="conv", split="column", units=pieces),
-        Weight(name="qk_conv_grouped", inputs=second * size, outputs=channels, bias=True, role="conv", split="column",
-               units=pieces),
+        *(Weight(name=name, inputs=inputs, outputs=channels, bias=True, role="conv", split="column", units=pieces)
+          for name, inputs in (("qk_conv_depthwise", first), ("qk_conv_grouped", second * size))),
         vector("k_temperature", groups, split="column", units=groups),
     ))  # fmt: skip
     number, rank = c.whole("num_experts"), c.whole("router_hidden_size")
     routed = replace(experts(c, hidden), router=False)
     router = Extra(declared=(
         linear("router_down", hidden, rank, bias=True, role="router"), vector("router_norm", rank, role="norm"),
-        linear("router_1", rank, rank, bias=True, role="router"), linear("router_2", rank, rank, bias=True, role="router"),
+        *(linear(name, rank, rank, bias=True, role="router") for name in ("router_1", "router_2")),
         linear("router_out", rank, number + 1, role="router"),
     ))  # fmt: skip
     carried = Extra(declared=(vector("router_states_scale", rank),))
     scales = Extra(declared=(vector("residual_scales", 8 * hidden),))
     window = c.optional("sliding_window")
-    kinds = checked(c, layer_kinds(c, count, lambda index: "hybrid"), ("hybrid", "hybrid_sliding"))
+    kinds = checked(c, layer_kinds(c, count, lambda index: "hybrid"), KINDS)
     tails = (
         ConvolutionTail(name="qk_conv", channels=channels, conv_kernel=first + second - 2, units=pieces, stored=False),
         ConvolutionTail(name="v_delayed", channels=groups * size // 2, conv_kernel=1, units=groups, stored=False),

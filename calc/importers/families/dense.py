@@ -82,6 +82,7 @@ _QWEN2 = Traits(q_bias=True, kv_bias=True)
 def qwen2(c: Keys, traits: Traits = _QWEN2) -> Model:
     """Qwen 1.5, 2, 2.5: biases on q, k and v; where windows are switched on, the later layers have them."""
     count = c.layers(*LAYERS)
+    c.ignore("" if traits.attention_bias_key else "attention_bias")  # Qwen 2 has its biases whatever that says
     if not c.flag("use_sliding_window"):
         c.ignore("sliding_window", "max_window_layers", "layer_types")
         return dense(c, traits)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from calc.architecture.attention import Attention
 from calc.architecture.embedding import Embedding, Head
@@ -80,7 +80,8 @@ def class_suffix(c: Keys) -> str:
     known = (*LANGUAGE, *POOLED, "ForTokenClassification", "ForQuestionAnswering", "Encoder", "Model")
     found = next((suffix for suffix in known if names and names[0].endswith(suffix)), "")
     if not found:
-        c.note(f"the head of {names[0][:60] if names else 'no class'} is not known; a masked language model's is counted")
+        name = names[0][:60] if names else "no class"
+        c.note(f"the head of {name} is not known; a masked language model's is counted")
     return found or LANGUAGE[0]
 
 
@@ -175,7 +176,6 @@ def encoder(
     )  # fmt: skip
     return Model(name="", family="", hidden_size=hidden, vocab_size=vocab, stacks=(stack,), max_positions=limit,
                  context_limit=limit if learned else None, tied=tied)  # fmt: skip
-
 
 
 def bert(c: Keys) -> Model:

@@ -83,7 +83,8 @@ def suffix_of(c: Keys) -> str:
 
 
 def assemble(
-    c: Keys, encoder: list[Layer], decoder: list[Layer], hidden: int, *, before: tuple[tuple[Part, ...], ...] = ((), ()),
+    c: Keys, encoder: list[Layer], decoder: list[Layer], hidden: int, *,
+    before: tuple[tuple[Part, ...], ...] = ((), ()),
     after: tuple[Part, ...] = (), tokens: bool = True, labels_default: int = 2, limit: int | None = None,
     hard_limit: bool = False, encoder_length: int | None = None, vocab: int = 0,
 ) -> Model:  # fmt: skip
@@ -396,7 +397,7 @@ def t5gemma2(c: Keys) -> Model:
     """T5Gemma 2: two Gemma 3 stacks with one table; self and cross attention share their projections."""
     from calc.importers.families import towers
 
-    outer = needed(c, "encoder", "t5gemma2_encoder")
+    outer = needed(c, "encoder", "t5gemma2_encoder", model_type="t5gemma2_encoder")
     text = needed(outer, "text_config", "t5gemma2_text", **GEMMA, vocab_size=262208)
     other = needed(c, "decoder", "t5gemma2_decoder", **GEMMA, vocab_size=262208)
     hidden, vocab = text.whole("hidden_size"), text.whole("vocab_size")
@@ -437,9 +438,8 @@ def _gemma_layers(c: Keys, period: int, side: Side, *, qk_norm: Literal["", "hea
     reach = c.optional("sliding_window")
     kinds = common.layer_types(c, count) or [
         "full_attention" if (index + 1) % period == 0 else "sliding_attention" for index in range(count)]  # fmt: skip
-    return [Layer(kind=kind, parts=(Norm(size=hidden, count=4),
-                                    common.windowed(attention, reach if kind == "sliding_attention" else None), network))
-            for kind in kinds]  # fmt: skip
+    mixers = {kind: common.windowed(attention, reach if kind == "sliding_attention" else None) for kind in kinds}
+    return [Layer(kind=kind, parts=(Norm(size=hidden, count=4), mixers[kind], network)) for kind in kinds]
 
 
 def encoder_decoder(c: Keys) -> Model:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from calc.architecture.attention import Attention
 from calc.architecture.embedding import Head
@@ -28,9 +29,9 @@ from calc.importers.families.common import (
     self_attention,
     windowed,
 )
-from calc.importers.families.moe import plain_network, routed_experts
-from calc.importers.families.recurrent import state_format, time_step_rank, untied
-from calc.importers.keys import Keys
+from calc.importers.families.mixture import plain_network, routed_experts
+from calc.importers.families.recurrent import expanded, state_format, time_step_rank, untied
+from calc.importers.keys import MAX_LAYERS, Keys
 
 _ATTENTION = "attention_bias"
 _SWITCHED = Traits(attention_bias_key=_ATTENTION)
@@ -74,7 +75,7 @@ def interleaved(
 def mamba2_mixer(c: Keys, *, inner: int = 0, proj_bias: str = "mamba_proj_bias") -> Mamba2:
     """Mamba-2 by the keys of Bamba and its kin; the heads' size may be left to be worked out."""
     hidden, heads = c.whole(*HIDDEN), c.whole("mamba_n_heads", "n_mamba_heads")
-    width = inner or int(c.number("mamba_expand", default=2) * hidden)
+    width = inner or expanded(c, "mamba_expand", 2, hidden)
     given = c.raw("mamba_d_head", "mamba_headdim", default="auto")
     size = c.divided(width, heads, ("mamba_expand * hidden_size", "mamba_n_heads"))
     if given != "auto" and c.whole("mamba_d_head", "mamba_headdim") != size:
@@ -90,7 +91,7 @@ def mamba_mixer(c: Keys, *, inner_norms: bool = False) -> Mamba:
     """Mamba-1 by the keys of Jamba and Zamba."""
     hidden = c.whole(*HIDDEN)
     return Mamba(
-        hidden_size=hidden, intermediate_size=int(c.number("mamba_expand", default=2) * hidden),
+        hidden_size=hidden, intermediate_size=expanded(c, "mamba_expand", 2, hidden),
         state_size=c.whole("mamba_d_state", default=16), conv_kernel=c.whole("mamba_d_conv", default=4),
         time_step_rank=time_step_rank(c, hidden, "mamba_dt_rank"), conv_bias=c.flag("mamba_conv_bias", default=True),
         proj_bias=c.flag("mamba_proj_bias"), inner_norms=inner_norms, state_format=state_format(c),
@@ -115,7 +116,7 @@ def jamba(c: Keys) -> Model:
 
 def bamba(c: Keys) -> Model:
     """Bamba: Mamba-2, attention where `attn_layer_indices` says."""
-    given = c.wholes("attn_layer_indices") or []
+    given = frozenset(c.wholes("attn_layer_indices") or ())
     kinds = ["full_attention" if index in given else "linear_attention" for index in range(c.layers(*LAYERS))]
     network = feed_forward(c, Traits(mlp_bias_key="mlp_bias"), c.whole(*HIDDEN))
     mixers: dict[str, tuple[Part, ...]] = {"linear_attention": (mamba2_mixer(c),)}
@@ -131,7 +132,7 @@ def granitemoehybrid(c: Keys) -> Model:
     channel: Part = FeedForward(hidden_size=hidden, intermediate_size=shared, fused=True)
     if c.whole("num_local_experts", default=0, minimum=0):
         channel = experts(c, hidden, inner=("intermediate_size",), shared=shared)
-    c.raw("intermediate_size", "num_experts_per_tok")
+    c.ignore("intermediate_size", "num_experts_per_tok")
     mixers: dict[str, tuple[Part, ...]] = {
         "full_attention": (self_attention(c, _SWITCHED, hidden),),
         "linear_attention": (mamba2_mixer(c),),
@@ -145,7 +146,7 @@ def falcon_h1(c: Keys) -> Model:
     own = replace(mamba2_mixer(c, inner=c.optional("mamba_d_ssm") or 0), gated_norm=c.flag("mamba_rms_norm"),
                   out_bias=c.flag("projectors_bias"))  # fmt: skip
     parts = (self_attention(c, _SWITCHED, hidden), own)
-    c.raw("mamba_expand", "mamba_norm_before_gate")
+    c.ignore("mamba_expand", "mamba_norm_before_gate")
     network = feed_forward(c, Traits(mlp_bias_key="mlp_bias"), hidden)
     return interleaved(c, Traits(), ["hybrid"] * c.layers(*LAYERS), {"hybrid": parts}, lambda index: network)
 
@@ -163,18 +164,26 @@ def nemotron_h(c: Keys) -> Model:
         "mlp": lambda: feed_forward(c, Traits(gated=False, mlp_bias_key="mlp_bias"), hidden),
         "moe": lambda: _nemotron_experts(c, hidden),
     }
-    c.raw("num_hidden_layers", "n_shared_experts", "mamba_proj_bias", "expand", *INNER)  # the pattern's length counts
+    c.ignore(*NEMOTRON)
     checked(c, kinds, list(mixers))
     norm, known = Norm(size=hidden), {kind: mixers[kind]() for kind in set(kinds)}
     layers = [Layer(kind=kind, parts=(norm, known[kind])) for kind in kinds]
     return decoder(c, Traits(), lambda index: layers[index], layers=len(layers), head=untied(c))
 
 
+NEMOTRON = ("num_hidden_layers", "n_shared_experts", "mamba_proj_bias", "expand", "conv_kernel", "mamba_head_dim",
+            "mamba_num_heads", "moe_intermediate_size", "moe_latent_size", "moe_shared_expert_intermediate_size",
+            "moe_shared_expert_overlap", "n_groups", "n_routed_experts", "num_experts_per_tok", "ssm_state_size",
+            "use_bias", "use_conv_bias", "mlp_bias", "head_dim", "num_attention_heads",
+            "num_key_value_heads", *INNER)  # fmt: skip
+"""Keys that count only where the pattern has a layer of their kind; the number of layers is the pattern's length."""
+
+
 def _nemotron_kinds(c: Keys) -> Sequence[str]:
     types, pattern = c.texts("layers_block_type", "layer_types"), c.text("hybrid_override_pattern")
     if types:
         return [LEGACY.get(kind, kind) for kind in types]
-    if not pattern or not set(pattern) <= set(PATTERN):
+    if not pattern or len(pattern) > MAX_LAYERS or not set(pattern) <= set(PATTERN):
         raise c.wrong("hybrid_override_pattern", f"letters {' '.join(PATTERN)}, one for each layer", pattern)
     return [PATTERN[letter] for letter in pattern]
 
@@ -191,7 +200,7 @@ def _nemotron_mamba(c: Keys, hidden: int) -> Mamba2:
 
 def _nemotron_attention(c: Keys, hidden: int) -> Attention:
     heads = c.whole(*HEADS)
-    c.raw(_ATTENTION)  # transformers and vLLM build its matrices without
+    c.ignore(_ATTENTION)  # transformers and vLLM build its matrices without
     own = Attention(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=kv_heads(c, heads),
                     head_dim=c.whole("head_dim", "attention_head_dim", default=hidden // heads))  # fmt: skip
     return windowed(own, c.optional("sliding_window"))
@@ -214,6 +223,7 @@ def zamba(c: Keys) -> Model:
         return "hybrid" if index == 2 or (index >= 3 and (index - 3) % period == offset) else "linear_attention"
 
     own = _zamba_attention(c, hidden)
+    c.ignore("n_mamba_heads", "hidden_mamba_act")  # heads cut the projections into blocks without changing their size
     network = feed_forward(c, Traits(), hidden)
     block = (own, network, Norm(size=own.hidden_size), Norm(size=hidden))
     return _shared_blocks(c, Traits(tied=True), layer_kinds(c, count, rule), mamba_mixer(c), [block], lambda index: ())
@@ -233,20 +243,21 @@ def zamba2(c: Keys) -> Model:
             declared.append(linear(f"{name}_adapter_a", wide, rank))
             declared.append(linear(f"{name}_adapter_b", rank, wide, split="column", units=own.num_attention_heads))
     adapters = Extra(declared=tuple(declared))
-    hybrid_ids = c.wholes("hybrid_layer_ids")
-    known = (6, 12, 18, 24, 30, 36, 42, 47, 51) if hybrid_ids is None else hybrid_ids
+    listed = c.wholes("hybrid_layer_ids")
+    known = frozenset((6, 12, 18, 24, 30, 36, 42, 47, 51) if listed is None else listed)
     kinds = layer_kinds(c, count, lambda index: "hybrid" if index in known else "linear_attention")
     mixer = mamba2_mixer(c, proj_bias="add_bias_linear")
     mixer = replace(mixer, conv_bias=True)
-    c.raw("use_conv_bias")
+    c.ignore("use_conv_bias", "use_mem_rope")
     return _shared_blocks(c, Traits(tied=True), kinds, mixer, blocks, lambda index: (adapters,))
 
 
 def _zamba_attention(c: Keys, hidden: int) -> Attention:
     """Attention over the layer's input and the embedding side by side."""
     wide, heads = c.whole("attention_hidden_size", default=2 * hidden), c.whole(*HEADS)
-    c.raw("kv_channels", "num_query_groups")
-    size = c.whole("attention_head_dim", default=c.divided(2 * hidden, heads, ("2 * hidden_size", "num_attention_heads")))
+    c.ignore("kv_channels", "num_query_groups")
+    usual = c.divided(2 * hidden, heads, ("2 * hidden_size", "num_attention_heads"))
+    size = c.whole("attention_head_dim", default=usual)
     return Attention(hidden_size=wide, num_attention_heads=heads, num_key_value_heads=kv_heads(c, heads),
                      head_dim=size, outputs=hidden)  # fmt: skip
 
@@ -258,7 +269,7 @@ def _shared_blocks(c: Keys, traits: Traits, kinds: Sequence[str], mixer: Part, b
     checked(c, kinds, ("linear_attention", "hybrid"))
     norm = Norm(size=hidden)
     bridge = Extra(declared=(linear("bridge", hidden, hidden),))
-    turn = [sum(kind == "hybrid" for kind in kinds[:index]) for index in range(len(kinds))]
+    turn = [0, *accumulate(kind == "hybrid" for kind in kinds)]
 
     def layer(index: int) -> Layer:
         if kinds[index] == "linear_attention":
@@ -308,14 +319,16 @@ def lfm2(c: Keys) -> Model:
     if c.flag("block_auto_adjust_ff_dim", default=True):
         inner = int(2 * inner / 3)
         if c.raw("block_ffn_dim_multiplier", default=1.0) is not None:
-            inner = int(c.number("block_ffn_dim_multiplier", default=1.0) * inner)
+            inner = expanded(c, "block_ffn_dim_multiplier", 1.0, inner)
             multiple = c.whole("block_multiple_of", default=256)
             inner = -(-inner // multiple) * multiple
-    c.raw("block_ffn_dim_multiplier", "block_multiple_of")
+    c.ignore("block_ffn_dim_multiplier", "block_multiple_of")
     network = FeedForward(hidden_size=hidden, intermediate_size=inner)
-    full = c.wholes("full_attn_idxs")
-    kinds = layer_kinds(c, count, lambda index: "full_attention" if full is None or index in full else "conv")
-    mixers: dict[str, tuple[Part, ...]] = {"conv": (_convolution(c),), "full_attention": (self_attention(c, _LFM, hidden),)}
+    listed = c.wholes("full_attn_idxs")
+    full = frozenset(range(count) if listed is None else listed)
+    kinds = layer_kinds(c, count, lambda index: "full_attention" if index in full else "conv")
+    mixers: dict[str, tuple[Part, ...]] = {"conv": (_convolution(c),)}
+    mixers["full_attention"] = (self_attention(c, _LFM, hidden),)
     return interleaved(c, Traits(tied=_tied(c)), kinds, mixers, lambda index: network)
 
 
@@ -326,7 +339,8 @@ def lfm2_moe(c: Keys) -> Model:
     chosen = [index >= first for index in range(count)]
     kinds = layer_kinds(c, count, lambda index: "full_attention")
     routed, plain = routed_experts(c, chosen), plain_network(c, Traits(), chosen)
-    mixers: dict[str, tuple[Part, ...]] = {"conv": (_convolution(c),), "full_attention": (self_attention(c, _LFM, hidden),)}
+    mixers: dict[str, tuple[Part, ...]] = {"conv": (_convolution(c),)}
+    mixers["full_attention"] = (self_attention(c, _LFM, hidden),)
     return interleaved(c, Traits(tied=_tied(c)), kinds, mixers, lambda index: routed if chosen[index] else plain)
 
 
@@ -346,5 +360,3 @@ def lfm3(c: Keys) -> Model:
     }  # fmt: skip
     traits = Traits(tied=True, norms=4 if c.flag("use_sandwich_norm", default=True) else 2)
     return interleaved(c, traits, layer_kinds(c, count, rule), mixers, lambda index: network)
-
-

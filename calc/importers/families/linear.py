@@ -28,8 +28,8 @@ from calc.importers.families.common import (
     windowed,
 )
 from calc.importers.families.hybrid import checked, interleaved, layer_kinds
+from calc.importers.families.mixture import by_step, by_types, experts_beside, plain_network, routed_experts
 from calc.importers.families.mla import hyper_connections, indexed_layers, indexer, latent_attention
-from calc.importers.families.moe import by_step, by_types, gated_experts, plain_network, routed_experts
 from calc.importers.families.recurrent import state_format, untied
 from calc.importers.keys import Keys
 
@@ -38,6 +38,7 @@ _ATTENTION = "attention_bias"
 
 def gated_attention(c: Keys, traits: Traits) -> tuple[Part, ...]:
     """Attention with an output gate that its query matrix computes, and so with the query's bias."""
+    c.ignore("attn_output_gate")  # the classes have it always
     own = replace(self_attention(c, traits, c.whole(*HIDDEN)), gate="element")
     heads = own.num_attention_heads
     bias = Extra(declared=(vector("gate_bias", heads * own.head_dim, split="column", units=heads),))
@@ -53,15 +54,20 @@ def gated_delta(c: Keys, heads: int = 0) -> GatedDelta:
     keys = c.whole("linear_num_key_heads", default=heads or None)
     key = c.whole("linear_key_head_dim", default=int(0.75 * hidden / keys) if heads else None)
     return GatedDelta(
-        hidden_size=hidden, num_key_heads=keys, num_value_heads=c.whole("linear_num_value_heads", default=heads or None),
-        key_head_dim=key, value_head_dim=c.whole("linear_value_head_dim", default=2 * key if heads else None),
+        hidden_size=hidden, num_key_heads=keys, key_head_dim=key,
+        num_value_heads=c.whole("linear_num_value_heads", default=heads or None),
+        value_head_dim=c.whole("linear_value_head_dim", default=2 * key if heads else None),
         conv_kernel=c.whole("linear_conv_kernel_dim", default=4), state_format=state_format(c, "fp32"),
     )  # fmt: skip
 
 
 def _every_fourth(c: Keys) -> list[str]:
     every = c.whole("full_attention_interval", default=4)
-    return layer_kinds(c, c.layers(*LAYERS), lambda index: "linear_attention" if (index + 1) % every else "full_attention")
+
+    def rule(index: int) -> str:
+        return "linear_attention" if (index + 1) % every else "full_attention"
+
+    return layer_kinds(c, c.layers(*LAYERS), rule)
 
 
 _GATED = Traits(attention_bias_key=_ATTENTION, qk_norm="head")
@@ -71,7 +77,7 @@ def qwen3_next(c: Keys) -> Model:
     """Qwen3-Next: gated delta rule and gated attention, experts with a gated shared one."""
     kinds = _every_fourth(c)
     chosen = by_step(c, len(kinds))
-    routed = gated_experts(c, chosen, shared=c.whole("shared_expert_intermediate_size"))
+    routed = experts_beside(c, chosen, c.whole("shared_expert_intermediate_size"), gate=True)
     plain = plain_network(c, Traits(), chosen)
     mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, _GATED)}
     return interleaved(c, Traits(), kinds, mixers, lambda index: routed if chosen[index] else plain)
@@ -89,7 +95,7 @@ def qwen3_5_moe_text(c: Keys) -> Model:
     shared = c.whole("shared_expert_intermediate_size")
     routed = experts(c, c.whole(*HIDDEN), shared=shared, shared_gate=True)
     mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, _GATED)}
-    c.raw("mlp_only_layers", "decoder_sparse_step", "intermediate_size")
+    c.ignore("mlp_only_layers", "decoder_sparse_step", "intermediate_size")
     return interleaved(c, Traits(), _every_fourth(c), mixers, lambda index: routed)
 
 
@@ -100,6 +106,7 @@ def olmo_hybrid(c: Keys) -> Model:
     kinds = layer_kinds(
         c, count, lambda index: "full_attention" if index % 4 == 3 or index == last else "linear_attention"
     )
+    c.ignore("linear_a_log_max", "linear_allow_neg_eigval", "linear_dt_max", "linear_dt_min")
     traits, network = Traits(attention_bias_key=_ATTENTION, qk_norm="all"), feed_forward(c, Traits(), c.whole(*HIDDEN))
     mixers: dict[str, tuple[Part, ...]] = {
         "linear_attention": (gated_delta(c, heads),),
@@ -109,7 +116,7 @@ def olmo_hybrid(c: Keys) -> Model:
 
 
 def minimax(c: Keys) -> Model:
-    """MiniMax-01 and M1: lightning attention, softmax attention in some layers, experts as wide as `intermediate_size`."""
+    """MiniMax-01 and M1: lightning attention, softmax attention in some layers, experts in all."""
     count, hidden = c.layers(*LAYERS), c.whole(*HIDDEN)
     marks = c.wholes("attn_type_list", length=count)
     words = ("linear_attention", "full_attention")
@@ -128,13 +135,14 @@ def kimi_linear(c: Keys) -> Model:
     nested = c.section("linear_attn_config")
     full = set((nested.wholes("full_attn_layers") if nested else None) or ())
     if nested:
-        nested.raw("kda_layers")
+        nested.ignore("kda_layers")
 
     def rule(index: int) -> str:
         is_full = index + 1 in full if full else index and index % 4 == 0  # the checkpoint's list counts from 1
         return "full_attention" if is_full else "linear_attention"
 
     delta = _channel_delta(c, nested, low_rank=True)
+    c.ignore("moe_layer_freq")
     chosen = _first_dense(c, count, 1)
     routed, plain = routed_experts(c, chosen), plain_network(c, Traits(), chosen)
     mixers: dict[str, tuple[Part, ...]] = {"linear_attention": (delta,), "full_attention": (latent_attention(c),)}
@@ -150,7 +158,7 @@ def _first_dense(c: Keys, count: int, first: int) -> Sequence[bool]:
 def _channel_delta(c: Keys, nested: Keys | None, *, low_rank: bool) -> ChannelDelta:
     """Delta attention by the flat keys, or by those of `linear_attn_config`."""
     source = nested or c
-    c.raw("linear_head_dim", "linear_num_heads", "linear_conv_kernel_dim")
+    c.ignore("linear_head_dim", "linear_num_heads", "linear_conv_kernel_dim")
     size = source.whole("head_dim" if nested else "linear_head_dim", default=128)
     rank = size if low_rank else 0
     return ChannelDelta(
@@ -173,7 +181,7 @@ def bailing_hybrid(c: Keys) -> Model:
     full = replace(latent_attention(c, compressed=False), gate="head")
     routed, plain = routed_experts(c, chosen), plain_network(c, Traits(), chosen)
     mixers: dict[str, tuple[Part, ...]] = {"linear_attention": (delta,), "full_attention": (full,)}
-    c.raw("kda_safe_gate")
+    c.ignore("kda_safe_gate")
     return interleaved(c, Traits(), kinds, mixers, lambda index: routed if chosen[index] else plain, head=untied(c))
 
 
@@ -186,8 +194,8 @@ def glm5_next_text(c: Keys) -> Model:
     chosen = by_types(c, count, [index >= 3 for index in range(count)])
     full = indexed_layers(c, count)
     own = latent_attention(c)
-    scorer = replace(indexer(c, c.whole("q_lora_rank")), pool=c.whole("index_kpool"))
-    c.raw("index_kpool_always_select_tail")
+    scorer = replace(indexer(c, c.whole("q_lora_rank")), pool=c.whole("index_kpool"), pool_weights=True)
+    c.ignore("index_kpool_always_select_tail")
     delta = _channel_delta(c, c.section("linear_attn_config"), low_rank=True)
     mix, norms = hyper_connections(hidden, streams, (2 + streams) * streams, 3), Norm(size=hidden, count=2)
     routed, plain = routed_experts(c, chosen), plain_network(c, Traits(), chosen)
@@ -201,8 +209,6 @@ def glm5_next_text(c: Keys) -> Model:
     return decoder(c, Traits(), layer)
 
 
-
-
 # Qwen4: hyper-connections, an indexer, hashed n-grams
 
 
@@ -214,8 +220,9 @@ def qwen4_exp_text(c: Keys) -> Model:
     checked(c, kinds, ("linear_attention", "indexed_attention"))
     tables = dict(_n_grams(c, hidden, streams))
     scorer = Indexer(hidden_size=hidden, query_inputs=hidden, heads=c.whole("indexer_n_heads"),
-                     head_dim=c.whole("indexer_head_dim"), key_norm="rms", query_norm=True, head_weights=False)  # fmt: skip
-    c.raw("indexer_kv_heads", "indexer_budget", "indexer_compress_ratio")
+                     head_dim=c.whole("indexer_head_dim"), key_norm="rms", query_norm=True, head_weights=False,
+                     pool=c.whole("indexer_compress_ratio"))  # fmt: skip
+    c.ignore("indexer_kv_heads", "indexer_budget")
     mixers = {"linear_attention": (gated_delta(c),), "indexed_attention": (*gated_attention(c, _GATED), scorer)}
     routed = experts(c, hidden, shared=c.whole("shared_expert_intermediate_size"), shared_gate=True)
     rank = c.whole("hc_lowrank")
@@ -249,9 +256,10 @@ def _n_grams(c: Keys, hidden: int, streams: int) -> Iterator[tuple[int, tuple[Pa
     layers = sorted(set(c.wholes("ple_layer_ids") or ()))
     size, per = c.whole("ngram_size", default=3, minimum=2), c.whole("heads_per_ngram", default=8)
     heads, width = (size - 1) * per, c.whole("ple_embed_dim", default=hidden)
-    base, multiple = c.whole("ngram_vocab_size_base", default=20_000_000), c.whole("make_ngram_vocab_size_divisible_by", default=128)
+    base = c.whole("ngram_vocab_size_base", default=20_000_000)
+    multiple = c.whole("make_ngram_vocab_size_divisible_by", default=128)
     taps = c.whole("ple_conv_kernel_size", default=4)
-    c.raw("seed", "split_ngram_parts", "number_of_conv_states", "output_gate_type")
+    c.ignore("seed", "split_ngram_parts", "number_of_conv_states", "output_gate_type")
     if not layers:
         return
     if heads * len(layers) > MAX_N_GRAM_HEADS:

@@ -15,7 +15,7 @@ from calc.architecture.norm import Norm
 from calc.architecture.part import Extra, Part, Weight, linear, vector
 from calc.architecture.residual_streams import ResidualStreams
 from calc.importers.families.common import HEADS, HIDDEN, LAYERS, Traits, decoder, experts, feed_forward
-from calc.importers.families.moe import (
+from calc.importers.families.mixture import (
     Chosen,
     after_first,
     by_types,
@@ -30,7 +30,7 @@ from calc.importers.keys import Keys
 
 def latent_attention(c: Keys, *, compressed: bool = True) -> LatentAttention:
     """MLA by the usual keys; `compressed` False where the family projects queries straight from the input."""
-    c.raw("head_dim", "qk_head_dim", "num_key_value_heads")  # derived from the sizes below
+    c.ignore("head_dim", "qk_head_dim", "num_key_value_heads")  # derived from the sizes below
     return LatentAttention(
         hidden_size=c.whole(*HIDDEN), num_attention_heads=c.whole(*HEADS), kv_lora_rank=c.whole("kv_lora_rank"),
         qk_nope_head_dim=c.whole("qk_nope_head_dim"), qk_rope_head_dim=c.whole("qk_rope_head_dim", minimum=0),
@@ -41,7 +41,7 @@ def latent_attention(c: Keys, *, compressed: bool = True) -> LatentAttention:
 
 def indexer(c: Keys, query_inputs: int) -> Indexer:
     """DeepSeek's lightning indexer by the usual keys."""
-    c.raw("index_topk")
+    c.ignore("index_topk")
     return Indexer(hidden_size=c.whole(*HIDDEN), query_inputs=query_inputs, heads=c.whole("index_n_heads"),
                    head_dim=c.whole("index_head_dim"))  # fmt: skip
 
@@ -54,8 +54,8 @@ def indexed_layers(c: Keys, count: int, rule: Callable[[int], bool] | None = Non
     types = c.texts("indexer_types", length=count)
     pattern = c.raw("index_topk_pattern")
     if types is None and pattern is not None:
-        marks = list(pattern) if isinstance(pattern, str) else c.texts("index_topk_pattern") or []
-        if len(marks) != count or not all(mark in ("F", "S", "full", "shared") for mark in marks):
+        marks = pattern if isinstance(pattern, str) else c.texts("index_topk_pattern") or []
+        if len(marks) != count or not set(marks) <= {"F", "S", "full", "shared"}:
             raise c.wrong("index_topk_pattern", f"F or S for each of {count} layers", pattern)
         types = ["full" if mark in ("F", "full") else "shared" for mark in marks]
     every = c.whole("index_topk_freq", default=1)
@@ -66,8 +66,10 @@ def indexed_layers(c: Keys, count: int, rule: Callable[[int], bool] | None = Non
     return [known(index) for index in range(count)]
 
 
-def stacked(c: Keys, mixers: Sequence[tuple[Part, ...]], chosen: Chosen, routed: tuple[Part, ...], plain: Part | None, *,
-            traits: Traits | None = None, kinds: Sequence[str] = ()) -> Model:  # fmt: skip
+def stacked(
+    c: Keys, mixers: Sequence[tuple[Part, ...]], chosen: Chosen, routed: tuple[Part, ...], plain: Part | None, *,
+    traits: Traits | None = None, kinds: Sequence[str] = (),
+) -> Model:  # fmt: skip
     """A decoder of two norms, `mixers[i]`, and the `routed` parts where chosen, else the `plain` network."""
     norms = Norm(size=c.whole(*HIDDEN), count=2)
 
@@ -116,6 +118,9 @@ def youtu(c: Keys) -> Model:
 
 def minicpm3(c: Keys) -> Model:
     """MiniCPM3: MLA without experts, biases in the network where switched on."""
+    if not c.has("v_head_dim"):  # the published configuration leaves it out
+        size = c.divided(c.whole(*HIDDEN), c.whole(*HEADS), ("hidden_size", "num_attention_heads"))
+        c = with_keys(c, v_head_dim=size)
     return _plain(c, Traits(tied=True, mlp_bias_key="mlp_bias"))
 
 
@@ -134,10 +139,9 @@ def longcat_flash(c: Keys) -> Model:
     hidden, count = c.whole(*HIDDEN), c.layers("num_layers", *LAYERS)
     mixer = latent_attention(c)
     network = feed_forward(c, Traits(), hidden, "ffn_hidden_size", "intermediate_size")
-    routed = replace(
-        experts(c, hidden, inner=("expert_ffn_hidden_size", "moe_intermediate_size")), router_bias=c.flag("router_bias"),
-        zero_experts=c.whole("zero_expert_num", default=0, minimum=0),
-    )  # fmt: skip
+    routed = experts(c, hidden, inner=("expert_ffn_hidden_size", "moe_intermediate_size"))
+    idle = c.whole("zero_expert_num", default=0, minimum=0)
+    routed = replace(routed, router_bias=c.flag("router_bias"), zero_experts=idle)
     parts = (Norm(size=hidden, count=4), mixer, network, mixer, network, routed)
     if routed.zero_experts:
         c.note("a token's experts that do nothing are taken as even a share of its choices as of the router's")
@@ -151,7 +155,7 @@ def deepseek_v32(c: Keys) -> Model:
     """DeepSeek V3.2: V3 with an indexer in every layer."""
     count = c.layers(*LAYERS)
     mixer, chosen = latent_attention(c), by_types(c, count, after_first(c, count, 3))
-    c.raw("layer_types")
+    c.ignore("layer_types")
     parts = (mixer, indexer(c, mixer.q_lora_rank or mixer.hidden_size))
     kinds = ["indexed_attention"] * count
     return stacked(c, [parts] * count, chosen, _experts(c, chosen), plain_network(c, Traits(), chosen), kinds=kinds)
@@ -161,7 +165,7 @@ def glm_moe_dsa(c: Keys) -> Model:
     """GLM 5: as DeepSeek V3.2, but some layers reuse the indexer's choice of an earlier one."""
     count = c.layers(*LAYERS)
     mixer, chosen = latent_attention(c), by_types(c, count, after_first(c, count, 3))
-    c.raw("layer_types")
+    c.ignore("layer_types")
     own = indexer(c, mixer.q_lora_rank or mixer.hidden_size)
     mixers = [(mixer, own) if full else (mixer,) for full in indexed_layers(c, count)]
     kinds = ["indexed_attention"] * count
@@ -172,7 +176,7 @@ def axk2(c: Keys) -> Model:
     """A.X K2: an output gate that reads the compressed query, as the queries do, twice; low-rank gates on norms."""
     count, hidden = c.layers(*LAYERS), c.whole(*HIDDEN)
     chosen = by_types(c, count, after_first(c, count, 1))
-    c.raw("layer_types")
+    c.ignore("layer_types")
     own = latent_attention(c)
     rank = c.whole("q_lora_rank")
     mixer = replace(own, q_inputs=2 * rank, gate="element", gate_inputs=2 * rank)
@@ -193,6 +197,7 @@ def dots3_note_text(c: Keys) -> Model:
     types = c.texts("layer_types", length=count)
     sparse = "full_attention" not in (types or ()) or c.flag("use_dsa", default=True)
     window = c.optional("sliding_window", "sliding_window_size")
+    c.ignore("index_topk", "index_n_heads", "index_head_dim", "use_sliding_window", "swa_num_key_value_heads")
 
     def mixer(index: int) -> tuple[Part, ...]:
         near = local[index]
@@ -229,7 +234,7 @@ def mistral_large4_text(c: Keys) -> Model:
     rotary = c.wholes("no_rope_layers", length=count) or [(index + 1) % every for index in range(count)]
     sources = c.wholes("kv_source_layers", length=count) or list(range(count))
     full = indexed_layers(c, count)
-    c.raw("layer_types")
+    c.ignore("layer_types")
     own = latent_attention(c, compressed=False)
     still = replace(own, qk_nope_head_dim=own.qk_nope_head_dim + own.qk_rope_head_dim, qk_rope_head_dim=0)
     extra = _scaled(own.num_attention_heads, "softmax")
@@ -246,7 +251,8 @@ def mistral_large4_text(c: Keys) -> Model:
 
 def _scaled(heads: int, name: str) -> Extra:
     """A scale and a shift per head of the logarithm of the position."""
-    return Extra(declared=tuple(vector(f"{name}_{part}", heads, split="column", units=heads) for part in ("scale", "bias")))
+    names = (f"{name}_scale", f"{name}_bias")
+    return Extra(declared=tuple(vector(each, heads, split="column", units=heads) for each in names))
 
 
 # several residual streams
@@ -265,7 +271,7 @@ def hy_v4(c: Keys) -> Model:
     """Hunyuan 4: MLA with sinks, a gate and an indexer that four layers share, between hyper-connections."""
     count, hidden, streams = c.layers(*LAYERS), c.whole(*HIDDEN), c.whole("hc_mult")
     chosen = by_types(c, count, [index > 0 for index in range(count)])
-    c.raw("layer_types")
+    c.ignore("layer_types")
     mixer = replace(latent_attention(c), gate="element", sinks=True)
     own = indexer(c, c.whole("q_lora_rank"))
     full = indexed_layers(c, count, lambda index: index == 0 or (index - 1) % 4 == 0)
@@ -309,7 +315,7 @@ def deepseek_v4(c: Keys) -> Model:
         "compressed_sparse_attention": replace(near, rate=sparse, overlap=True, index_heads=c.whole("index_n_heads"),
                                                index_head_dim=c.whole("index_head_dim")),
     }  # fmt: skip
-    c.raw("mlp_layer_types", "num_hash_layers", "index_topk", "num_key_value_heads")
+    c.ignore("mlp_layer_types", "num_hash_layers", "index_topk", "num_key_value_heads")
     routed = _experts(c, [True])
     mix = hyper_connections(hidden, streams, (2 + streams) * streams, 3)
     norms = Norm(size=hidden, count=2)

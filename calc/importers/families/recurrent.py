@@ -15,7 +15,7 @@ from calc.architecture.norm import Norm
 from calc.architecture.recurrent import Mamba, Mamba2
 from calc.errors import BadValueError
 from calc.importers.families.common import HIDDEN, LAYERS, Traits, decoder
-from calc.importers.keys import Keys
+from calc.importers.keys import LARGEST_SIZE, Keys
 
 STATE_FORMATS = {"float32": "fp32", "float16": None, "bfloat16": None, "auto": None}
 """Names of data types in configurations -> the format of a recurrent state; None is the model's own."""
@@ -27,6 +27,14 @@ def state_format(c: Keys, default: str | None = None) -> str | None:
     if not c.has(*names):
         return default
     return STATE_FORMATS[c.text(*names, choices=STATE_FORMATS)]
+
+
+def expanded(c: Keys, name: str, factor: float, size: int) -> int:
+    """A width that a configuration gives as a factor of another, which need not be whole."""
+    width = int(c.number(name, default=factor) * size)
+    if not 1 <= width <= LARGEST_SIZE:
+        raise c.wrong(name, "a factor that leaves a width", c.raw(name))
+    return width
 
 
 def untied(c: Keys) -> Head:
@@ -44,11 +52,11 @@ def time_step_rank(c: Keys, hidden: int, name: str) -> int:
 def mamba(c: Keys) -> Model:
     """Mamba and Falcon Mamba (whose extra norms have no weights)."""
     hidden = c.whole(*HIDDEN)
-    inner = c.whole("intermediate_size", "d_inner", default=int(c.number("expand", default=2) * hidden))
+    inner = c.whole("intermediate_size", "d_inner", default=expanded(c, "expand", 2, hidden))
     mixer = Mamba(
-        hidden_size=hidden, intermediate_size=inner, state_size=c.whole("state_size"), conv_kernel=c.whole("conv_kernel"),
-        time_step_rank=time_step_rank(c, hidden, "time_step_rank"), conv_bias=c.flag("use_conv_bias", default=True),
-        proj_bias=c.flag("use_bias"), state_format=state_format(c),
+        hidden_size=hidden, intermediate_size=inner, state_size=c.whole("state_size"),
+        conv_kernel=c.whole("conv_kernel"), time_step_rank=time_step_rank(c, hidden, "time_step_rank"),
+        conv_bias=c.flag("use_conv_bias", default=True), proj_bias=c.flag("use_bias"), state_format=state_format(c),
     )  # fmt: skip
     layer = Layer(kind="mamba", parts=(Norm(size=hidden), mixer))
     return decoder(c, Traits(tied=True), lambda index: layer)
@@ -58,16 +66,16 @@ def mamba2(c: Keys) -> Model:
     """Mamba-2 (Codestral Mamba)."""
     hidden = c.whole(*HIDDEN)
     heads, size = c.whole("num_heads"), c.whole("head_dim")
-    inner = int(c.number("expand", default=2) * hidden)
+    inner = expanded(c, "expand", 2, hidden)
     if heads * size != inner:
         raise BadValueError(f"num_heads {heads} * head_dim {size} is not expand * hidden_size {inner:,}",
                             c.place("num_heads"))  # fmt: skip
     mixer = Mamba2(
-        hidden_size=hidden, num_heads=heads, head_dim=size, state_size=c.whole("state_size"), n_groups=c.whole("n_groups"),
-        conv_kernel=c.whole("conv_kernel"), conv_bias=c.flag("use_conv_bias", default=True), proj_bias=c.flag("use_bias"),
-        state_format=state_format(c),
+        hidden_size=hidden, num_heads=heads, head_dim=size, state_size=c.whole("state_size"),
+        n_groups=c.whole("n_groups"), conv_kernel=c.whole("conv_kernel"), proj_bias=c.flag("use_bias"),
+        conv_bias=c.flag("use_conv_bias", default=True), state_format=state_format(c),
     )  # fmt: skip
-    c.raw("time_step_rank")
+    c.ignore("time_step_rank")
     layer = Layer(kind="mamba", parts=(Norm(size=hidden), mixer))
     return decoder(c, Traits(), lambda index: layer)
 
@@ -77,6 +85,7 @@ def rwkv(c: Keys) -> Model:
     hidden = c.whole(*HIDDEN)
     mixer = TimeMix(hidden_size=hidden, inner=c.whole("attention_hidden_size", default=hidden))
     channel = ChannelMix(hidden_size=hidden, intermediate_size=c.whole("intermediate_size", default=4 * hidden))
+    c.ignore("context_length")  # a kernel's limit, not the architecture's
     first, other = Norm(size=hidden, count=3, bias=True), Norm(size=hidden, count=2, bias=True)
 
     def layer(index: int) -> Layer:
@@ -89,16 +98,15 @@ def xlstm(c: Keys) -> Model:
     """xLSTM-7B: mLSTM cells and gated networks, whose width is rounded up."""
     hidden, biased = c.whole("hidden_size", "embedding_dim"), c.flag("use_bias")
     count = c.layers(*LAYERS, "num_blocks")
-
-    def wide(name: str, factor: float) -> int:
-        return int(hidden * c.number(name, default=factor))
-
+    qk_dim, v_dim = expanded(c, "qk_dim_factor", 0.5, hidden), expanded(c, "v_dim_factor", 1.0, hidden)
     mixer = MatrixMemory(
-        hidden_size=hidden, num_heads=c.whole("num_heads"), qk_dim=wide("qk_dim_factor", 0.5),
-        v_dim=wide("v_dim_factor", 1.0), bias=biased,
+        hidden_size=hidden, num_heads=c.whole("num_heads", maximum=min(qk_dim, v_dim)), qk_dim=qk_dim, v_dim=v_dim,
+        bias=biased,
         state_format=STATE_FORMATS[c.text("inference_state_dtype", default="float32", choices=STATE_FORMATS)],
     )  # fmt: skip
+    c.ignore("add_out_norm", "mode")
     multiple = c.whole("ffn_round_up_to_multiple_of", default=64)
+    expanded(c, "ffn_proj_factor", 2.667, hidden)
     inner = int((hidden * c.number("ffn_proj_factor", default=2.667) + multiple - 1) // multiple) * multiple
     network = FeedForward(hidden_size=hidden, intermediate_size=inner, bias=biased)
     layer = Layer(kind="recurrent", parts=(Norm(size=hidden, count=2, bias=biased), mixer, network))

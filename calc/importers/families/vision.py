@@ -7,15 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from calc.architecture.attention import Attention
-from calc.architecture.embedding import Embedding
 from calc.architecture.feed_forward import FeedForward
-from calc.architecture.model import Layer, Model, Stack, run_lengths
+from calc.architecture.model import Layer, Stack, run_lengths
 from calc.architecture.norm import Norm
 from calc.architecture.part import Extra, Part, Weight, linear, vector
 from calc.architecture.vision import PatchEmbedding
 from calc.errors import BadValueError, shown
-from calc.importers.families.encoder import dense
-from calc.importers.families.sections import needed
 from calc.importers.keys import Keys
 
 HIDDEN = ("hidden_size", "vt_hidden_size", "embed_dim")
@@ -23,6 +20,14 @@ LAYERS = ("num_hidden_layers", "depth", "vt_num_hidden_layers")
 HEADS = ("num_attention_heads", "num_heads", "attention_heads", "vt_num_attention_heads")
 INNER = ("intermediate_size", "mlp_dim", "vt_intermediate_size")
 CHANNELS = ("num_channels", "in_channels", "in_chans")
+
+WEIGHTLESS = (
+    "fullatt_block_indexes", "image_size", "img_max_token_num", "intermediate_layers_indices", "feature_layer",
+    "max_image_size", "min_image_size", "pos_emb_time", "pos_emb_type", "projection_dim", "projector_dropout",
+    "spatial_patch_size", "tokenize_function", "tokens_per_second", "vision_feature_select_strategy", "vocab_size",
+    "window_size",
+)  # fmt: skip
+"""Keys that change no weight of a tower: windows, layers that are listened to, sizes of images as they come."""
 
 MAX_SIDE = 100_000
 """Pixels along a side of an image or patch; no tower comes near it."""
@@ -39,7 +44,8 @@ class Tower:
 
     def stack(self, *projector: Part, name: Literal["vision", "audio"] = "vision") -> Stack:
         """The tower with what brings its output to the text model's width."""
-        return Stack(name=name, before=self.before, runs=run_lengths(list(self.layers)), after=(*self.after, *projector))
+        runs = run_lengths(list(self.layers))
+        return Stack(name=name, before=self.before, runs=runs, after=(*self.after, *projector))
 
 
 def pair(c: Keys, *names: str, default: int | None = None) -> tuple[int, int]:
@@ -114,6 +120,7 @@ def read(c: Keys, t: Traits, *, layer_extra: tuple[Part, ...] = ()) -> Tower:
         positions=rows, class_tokens=int(t.class_token),
     )  # fmt: skip
     one = (Norm(size=hidden, bias=t.norm_bias),)
+    c.ignore(*WEIGHTLESS)
     return Tower(width=hidden, before=(embedding, *(one if t.pre_norm else ())), layers=(layer,) * c.layers(*LAYERS),
                  after=one if t.post_norm else ())  # fmt: skip
 
@@ -121,8 +128,9 @@ def read(c: Keys, t: Traits, *, layer_extra: tuple[Part, ...] = ()) -> Tower:
 def pooling_head(width: int, inner: int) -> Extra:
     """SigLIP's attention pooling: a learned query, one block, no residual of its own."""
     return Extra(declared=(
-        vector("probe", width), linear("pool_qkv", width, 3 * width, bias=True), linear("pool_o", width, width, bias=True),
-        vector("pool_norm", width, role="norm"), vector("pool_norm_bias", width, role="norm"),
+        vector("probe", width), linear("pool_qkv", width, 3 * width, bias=True),
+        linear("pool_o", width, width, bias=True), vector("pool_norm", width, role="norm"),
+        vector("pool_norm_bias", width, role="norm"),
         linear("pool_up", width, inner, bias=True), linear("pool_down", inner, width, bias=True),
     ))  # fmt: skip
 
@@ -161,11 +169,13 @@ BLIP = Traits(kind="blip_2_vision_model", class_token=True, class_position=True,
 OVIS = Traits(kind="ovis2_vision", norm_bias=False, pre_norm=True, bias_key="qkv_bias", qkv_bias=False, gated=True,
               mlp_bias_key="mlp_bias", mlp_bias=False)  # fmt: skip
 MOLMO = Traits(kind="molmo2_vision", positions=sized_table, post_norm=False, bias_key="attention_bias")
+PHI4 = Traits(kind="phi4_multimodal_vision",
+              positions=lambda c: (c.whole("crop_size", default=448) // pair(c, "patch_size")[0]) ** 2)  # fmt: skip
 MINIMAX = Traits(kind="minimax_m3_vl_vision", positions=None, patch_bias=False, frames=True, pre_norm=True,
                  post_norm=False)  # fmt: skip
 GEMMA4 = Traits(kind="gemma4_vision", positions=lambda c: 2 * c.whole("position_embedding_size"), patch_bias=False,
-                post_norm=False, norm_bias=False, norms=4, bias_key="attention_bias", qkv_bias=False, o_bias=False,
-                gated=True, mlp_bias=False, qk_norm="head")  # fmt: skip
+                post_norm=False, norm_bias=False, norms=4, qkv_bias=False, o_bias=False, gated=True,
+                mlp_bias=False, qk_norm="head")  # fmt: skip
 LLAMA4 = Traits(kind="llama4_vision_model", class_token=True, class_position=True, patch_bias=False, pre_norm=True)
 MLLAMA = Traits(kind="mllama_vision_model", class_token=True, class_position=True, patch_bias=False, pre_norm=True,
                 qkv_bias=False, o_bias=False)  # fmt: skip
@@ -230,7 +240,8 @@ def sam(c: Keys) -> Tower:
     relative = c.flag("use_rel_pos", default=True)
 
     def layer(reach: int) -> Layer:
-        table = Weight(name="relative_positions", outputs=2 * (2 * reach - 1), inputs=attention.head_dim, role="position")
+        rows = 2 * (2 * reach - 1)
+        table = Weight(name="relative_positions", outputs=rows, inputs=attention.head_dim, role="position")
         return replace(local, parts=(*local.parts, Extra(declared=(table,)))) if relative else local
 
     wide = set(c.wholes("global_attn_indexes") or [])
@@ -238,36 +249,3 @@ def sam(c: Keys) -> Tower:
     out = c.whole("output_channels")
     neck = Extra(declared=(linear("neck1", tower.width, out, role="conv"), linear("neck2", 9 * out, out, role="conv")))
     return replace(tower, layers=layers, after=(neck, Norm(size=out, count=2, bias=True)))
-
-
-def clip(c: Keys) -> Model:
-    """CLIP: a text and a vision encoder, and a projection of each to a common space."""
-    return _two_towers(c, read(needed(c, "vision_config", "clip_vision_model"), CLIP), "clip_text_model")
-
-
-def siglip_model(c: Keys) -> Model:
-    """SigLIP: CLIP's arrangement, with a head on each encoder in place of the projections."""
-    return _two_towers(c, siglip(needed(c, "vision_config", "siglip_vision_model")), "siglip_text_model")
-
-
-def _two_towers(c: Keys, tower: Tower, kind: str) -> Model:
-    text = needed(c, "text_config", kind)
-    hidden, heads, vocab = text.whole("hidden_size"), text.whole(*HEADS), text.whole("vocab_size")
-    rows = text.whole("max_position_embeddings")
-    attention = Attention(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=heads, causal=False,
-                          head_dim=text.divided(hidden, heads, ("hidden_size", "num_attention_heads")), q_bias=True,
-                          kv_bias=True, o_bias=True)  # fmt: skip
-    network = FeedForward(hidden_size=hidden, intermediate_size=text.whole(*INNER), gated=False, bias=True)
-    layer = Layer(kind="full_attention", parts=(Norm(size=hidden, count=2, bias=True), attention, network))
-    if kind == "clip_text_model":
-        out = c.whole("projection_dim", default=512)
-        ends = (Extra(declared=(linear("text_projection", hidden, out), vector("temperature", 1))),)
-        vision = tower.stack(Extra(declared=(linear("visual_projection", tower.width, out),)))
-    else:
-        head = dense("text_head", hidden, text.whole("projection_size", default=hidden))
-        ends = (Extra(declared=(*head.declared, vector("temperature", 2))),)
-        vision = tower.stack()
-    stack = Stack(name="encoder", before=(Embedding(vocab_size=vocab, hidden_size=hidden, positions=rows),),
-                  runs=run_lengths([layer] * text.layers(*LAYERS)), after=(Norm(size=hidden, bias=True), *ends))  # fmt: skip
-    return Model(name="", family="", hidden_size=hidden, vocab_size=vocab, stacks=(stack, vision), max_positions=rows,
-                 context_limit=rows)  # fmt: skip

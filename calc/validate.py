@@ -1,0 +1,297 @@
+"""How far predictions are from measurements: `configs/measurements/` and the catalogue's expected counts.
+
+A measured row is a scenario, what the run set otherwise than its software does by default (`settings`: keys of a
+software profile), and some measured quantities. Each quantity is predicted by the same code that answers `fit`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import Any
+
+from calc import load, solve
+from calc.configs import configs_dir
+from calc.documents import Document, load_file
+from calc.errors import BadValueError, CalcError, unknown
+from calc.estimate import InferenceMemory, StageMemory, deploy
+from calc.formulas.inference_memory import kv_bytes_per_token
+from calc.formulas.parameters import parameters
+from calc.specs.formats import kv_format_named
+from calc.units import parse
+
+TOPICS = {"memory": ("memory_inference.yaml",)}
+"""What can be validated, and the files of measured rows it reads."""
+DEVICE = "h100-sxm"
+"""Stands in where a row is about a file and names no device."""
+KEYS = ("id", "kind", "source", "note", "scenario", "settings", "measured")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One measured quantity beside its prediction."""
+
+    id: str
+    kind: str
+    """What was measured: a file, a log, a table."""
+    quantity: str
+    model: str
+    software: str
+    device: str
+    source: str
+    half: str
+    """fit: constants may be calibrated on it; check: it may only be looked at."""
+    measured: float
+    predicted: float
+    relative: bool
+    """Whether the error is a share of the measured value; else it is a difference."""
+
+    @property
+    def error(self) -> float:
+        """Predicted less measured, as a share [1] or in the quantity's unit."""
+        difference = self.predicted - self.measured
+        return difference / (self.measured or self.predicted or 1) if self.relative else difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The errors of one kind, quantity and software."""
+
+    kind: str
+    by: dict[str, str]
+    half: str
+    """fit, check, or both together (all)."""
+    unit: str
+    """share, or the unit of the differences (bytes)."""
+    count: int
+    median_abs_error: float
+    p90_abs_error: float
+    worst_abs_error: float
+    bias: float
+    """Mean of the signed errors: above 0 the predictions are too high."""
+
+
+class Predicted:
+    """Everything that one row's scenario predicts, each quantity when it is asked for."""
+
+    def __init__(self, scenario: dict[str, Any], settings: dict[str, Any], place: str) -> None:
+        data = {"schema": 1, "task": "infer", "hardware": DEVICE, **scenario}
+        found = load.scenario(Document(data, place))
+        self.scenario = replace(found, software=found.software.changed(settings))
+        self.memory = InferenceMemory(deploy(self.scenario)[0])
+        inference = self.scenario.inference
+        self.worst: StageMemory = self.memory.at(inference.context, inference.batch_size)
+
+    def weights(self) -> float:
+        """Weights of the fullest device [byte]."""
+        return float(self.worst.weights.value)
+
+    def bits_per_weight(self) -> float:
+        """Bits of a file per parameter [bit]."""
+        return self.weights() * 8 / parameters(self.scenario.model, towers=False).total
+
+    def kv_cache(self) -> float:
+        """Cache of all devices [byte]."""
+        inference = self.scenario.inference
+        stages = [self.memory.stage_at(stage, inference.context, inference.batch_size) for stage in self.memory.stages]
+        return float(sum(stage.kv_cache.value for stage in stages))
+
+    def kv_bytes_per_token(self) -> float:
+        """Cache that a token more takes on one device [byte]."""
+        block = 2**16
+        one, two = (self.memory.at(count * block, 1).kv_cache.value for count in (1, 2))
+        return float(two - one) / block
+
+    def kv_cache_tokens(self) -> float:
+        """Tokens that the engine's share has room for [token]."""
+        return float(solve.kv_cache_tokens(self.memory) or 0)
+
+    def activations(self) -> float:
+        """What the forward pass and sampling take at their worst [byte]."""
+        return float(self.worst.transient.value)
+
+    def non_torch(self) -> float:
+        """Context, kernels and communication libraries [byte]."""
+        return float(sum(term.value for term in self.worst.overhead.terms[:-1]))
+
+    def graphs(self) -> float:
+        """Captured graphs [byte]."""
+        return float(self.worst.buffers.value)
+
+    def resident(self) -> float:
+        """Weights and cache after the run, nothing transient [byte]."""
+        return self.weights() + float(self.worst.kv_cache.value + self.worst.state_cache.value)
+
+    def allocated(self) -> float:
+        """Live tensors at the worst instant [byte]."""
+        return float(self.worst.allocated)
+
+    def reserved(self) -> float:
+        """With the allocator's slack [byte]."""
+        return float(self.worst.reserved)
+
+    def shown(self) -> float:
+        """What the driver shows on the fullest device [byte]."""
+        return float(self.worst.memory.value)
+
+    def shown_by_all(self) -> float:
+        """What the driver shows on all devices together [byte]."""
+        inference = self.scenario.inference
+        stages = [self.memory.stage_at(stage, inference.context, inference.batch_size) for stage in self.memory.stages]
+        return float(sum(stage.memory.value for stage in stages))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """How one measured quantity is read and compared."""
+
+    dimension: str
+    relative: bool = True
+    predict: Callable[[Predicted], float]
+
+
+QUANTITIES = {
+    "weights": Quantity(dimension="bytes", predict=Predicted.weights),
+    "bits_per_weight": Quantity(dimension="count", predict=Predicted.bits_per_weight),
+    "kv_cache": Quantity(dimension="bytes", predict=Predicted.kv_cache),
+    "kv_bytes_per_token": Quantity(dimension="bytes", predict=Predicted.kv_bytes_per_token),
+    "kv_cache_tokens": Quantity(dimension="count", predict=Predicted.kv_cache_tokens),
+    "compute": Quantity(dimension="bytes", predict=Predicted.activations),
+    "activations": Quantity(dimension="bytes", relative=False, predict=Predicted.activations),
+    "non_torch": Quantity(dimension="bytes", relative=False, predict=Predicted.non_torch),
+    "graphs": Quantity(dimension="bytes", relative=False, predict=Predicted.graphs),
+    "resident": Quantity(dimension="bytes", predict=Predicted.resident),
+    "allocated": Quantity(dimension="bytes", predict=Predicted.allocated),
+    "reserved": Quantity(dimension="bytes", predict=Predicted.reserved),
+    "shown": Quantity(dimension="bytes", predict=Predicted.shown),
+    "shown_by_all": Quantity(dimension="bytes", predict=Predicted.shown_by_all),
+}
+"""What a row may measure."""
+OVERHEADS = ("activations", "non_torch", "graphs")
+"""Quantities of an engine's log that are summed, where a row states the first, as `overheads`."""
+
+
+def half_of(source: str, model: str) -> str:
+    """fit or check, by a rule that nobody chooses: the parity of a hash of source and model.
+
+    Examples
+    --------
+    >>> half_of("a table", "llama-2-7b") == half_of("a table", "llama-2-7b")
+    True
+    """
+    digest = hashlib.sha256(f"{source}|{model}".encode()).digest()
+    return "fit" if digest[0] % 2 == 0 else "check"
+
+
+def comparisons(topic: str = "memory") -> list[Comparison]:
+    """Every measured quantity of a topic beside its prediction, and the catalogue's counts.
+
+    Raises
+    ------
+    CalcError
+        No such topic, or a row that can't be read or laid out.
+    """
+    if topic not in TOPICS:
+        raise unknown("topic", topic, TOPICS)
+    found: list[Comparison] = []
+    for name in TOPICS[topic]:
+        path = configs_dir() / "measurements" / name
+        for document in load_file(path):
+            for index, row in enumerate(document.mapping().get("rows") or ()):
+                found.extend(_compared(document, index, row))
+    found.extend(_catalogue())
+    return found
+
+
+def _compared(document: Document, index: int, row: Any) -> Iterator[Comparison]:
+    """The quantities of one measured row."""
+    place = document.place(("rows", index))
+    if not isinstance(row, dict):
+        raise BadValueError("a row is a mapping of keys to values", place)
+    for key in row:
+        if key not in KEYS:
+            raise unknown("key", key, KEYS, document.place(("rows", index, key)))
+    try:
+        predicted = Predicted(row["scenario"], row.get("settings") or {}, place)
+        measured = {name: _number(name, value) for name, value in row["measured"].items()}
+        values = {name: (value, QUANTITIES[name].predict(predicted)) for name, value in measured.items()}
+    except KeyError as error:
+        raise BadValueError(f"needs the key {error}", place) from None
+    except CalcError as error:
+        raise error.at(place) from None
+    if OVERHEADS[0] in values:
+        stated = [values[name] for name in OVERHEADS if name in values]
+        values["overheads"] = (sum(value for value, _ in stated), sum(value for _, value in stated))
+    scenario = predicted.scenario
+    for name, (value, prediction) in values.items():
+        yield Comparison(
+            id=str(row["id"]), kind=str(row["kind"]), quantity=name, model=scenario.model.name,
+            software=scenario.software.name, device=scenario.hardware.name if "hardware" in row["scenario"] else "",
+            source=str(row["source"]), half=half_of(str(row["source"]), str(row["scenario"].get("model"))),
+            measured=value, predicted=prediction, relative=name in QUANTITIES and QUANTITIES[name].relative,
+        )  # fmt: skip
+
+
+def _number(name: str, value: Any) -> float:
+    """A measured value in base units."""
+    if name not in QUANTITIES:
+        raise unknown("quantity", name, QUANTITIES)
+    return parse(value, QUANTITIES[name].dimension)
+
+
+def _catalogue() -> Iterator[Comparison]:
+    """The counts that each catalogue record expects; nothing is fitted to them, so all are checks."""
+    wide = kv_format_named("bf16")
+    for name in load.names("models"):
+        document = load.record("models", name)
+        expected = document.mapping().get("expect")
+        if not isinstance(expected, dict):
+            continue
+        model = load.model_from(document, name=name)
+        counts = parameters(model)
+        predictions = {"parameters": counts.total, "active_parameters": counts.active,
+                       "embedding_parameters": parameters(model, towers=False).embedding,
+                       "kv_bytes_per_token": kv_bytes_per_token(model, wide)}  # fmt: skip
+        for quantity, prediction in predictions.items():
+            value = expected.get(quantity)
+            if value is None:
+                continue
+            yield Comparison(id=name, kind="catalogue", quantity=quantity, model=name, software="", device="",
+                             source="expect: of the record", half="check", measured=float(value),
+                             predicted=float(prediction), relative=True)  # fmt: skip
+
+
+def groups(found: Iterable[Comparison], halves: Iterable[str] = ("fit", "check")) -> list[Group]:
+    """Comparisons summed up by kind, quantity, software and half; `all` among the halves joins both."""
+    sets: dict[tuple[str, str, str, str], list[Comparison]] = {}
+    wanted = tuple(halves)
+    for one in found:
+        for half in wanted:
+            if half in ("all", one.half):
+                sets.setdefault((one.kind, one.quantity, one.software, half), []).append(one)
+    return [_group(kind, {"quantity": quantity, "software": software} if software else {"quantity": quantity},
+                   half, members) for (kind, quantity, software, half), members in sets.items()]  # fmt: skip
+
+
+def _group(kind: str, by: dict[str, str], half: str, members: list[Comparison]) -> Group:
+    errors = [member.error for member in members]
+    sizes = sorted(abs(error) for error in errors)
+    unit = "share" if members[0].relative else "bytes"
+    return Group(kind=kind, by=by, half=half, unit=unit, count=len(errors), median_abs_error=median(sizes),
+                 p90_abs_error=percentile(sizes, 0.9), worst_abs_error=sizes[-1], bias=fmean(errors))  # fmt: skip
+
+
+def percentile(ascending: list[float], share: float) -> float:
+    """The value that a share of the sorted values lies below, interpolated.
+
+    Examples
+    --------
+    >>> percentile([0.0, 1.0, 2.0, 3.0], 0.5)
+    1.5
+    """
+    place = share * (len(ascending) - 1)
+    low = int(place)
+    high = min(low + 1, len(ascending) - 1)
+    return ascending[low] + (place - low) * (ascending[high] - ascending[low])
