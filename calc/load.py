@@ -312,6 +312,12 @@ def _check_inference(inference: Inference, document: Document) -> None:
                             document.place(("inference", "max_context")))  # fmt: skip
 
 
+def _asked(data: dict[str, Any]) -> tuple[str, str] | None:
+    """Model and device as written, unless one is a mapping."""
+    model_, device = data["model"], data["hardware"]
+    return None if isinstance(model_, dict) or isinstance(device, dict) else (str(model_), str(device))
+
+
 @contextmanager
 def _placed(document: Document, *path: str) -> Iterator[None]:
     """Errors raised inside are told with the place of a key, unless they have one."""

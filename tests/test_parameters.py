@@ -89,8 +89,9 @@ def test_families_of_remote_code(name):
 
 def test_layers_that_grow_with_depth():
     # OpenELM, arXiv 2404.14619, table 9: 0.27 B, with these sizes of its configuration
-    data = {"model_type": "openelm", "num_transformer_layers": 16, "model_dim": 1280, "head_dim": 64, "vocab_size": 32000,
-            "num_query_heads": [12] * 5 + [16] * 7 + [20] * 4, "num_kv_heads": [3] * 5 + [4] * 7 + [5] * 4,
+    data = {"model_type": "openelm", "num_transformer_layers": 16, "model_dim": 1280, "head_dim": 64,
+            "vocab_size": 32000, "num_query_heads": [12] * 5 + [16] * 7 + [20] * 4,
+            "num_kv_heads": [3] * 5 + [4] * 7 + [5] * 4,
             "ffn_multipliers": [0.5, 0.73, 0.97, 1.2, 1.43, 1.67, 1.9, 2.13, 2.37, 2.6, 2.83, 3.07, 3.3, 3.53, 3.77, 4],
             "ffn_dim_divisor": 256}  # fmt: skip
     model = read_config(Document(data, "openelm"), "openelm")

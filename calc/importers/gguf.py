@@ -33,7 +33,7 @@ MAX_NAME_BYTES = 256
 KEPT_TEXT = 4096
 """Bytes of a text that is kept; chat templates and whole tokenizers as JSON are skipped."""
 MAX_TEXTS = 2**21
-"""Entries of an array of texts, which has to be walked; the largest real ones, a tokenizer's merges, have 500,000."""
+"""Texts (and arrays) in all arrays of a file, each of which has to be stepped over; real tokenizers have 800,000."""
 KEPT_ARRAY = 4096
 """Entries of an array that is kept rather than counted: per-layer values are, vocabularies are not."""
 MAX_DEPTH = 4
@@ -83,6 +83,7 @@ class _Cursor:
         self.window = b""
         self.base = 0  # offset in the file of the window's first byte
         self.at = 0  # position in the window
+        self.walked = 0  # texts stepped over so far
 
     @property
     def offset(self) -> int:
@@ -233,8 +234,8 @@ def _value(cursor: _Cursor, kind: int, key: str, depth: int = 0) -> Any:
         values = struct.unpack_from(f"{cursor.order}{count}{code}", cursor.window, cursor.at)
         cursor.skip(width * count)
         return list(values)
-    limit, least = (MAX_TEXTS, 8) if inner == _TEXT else (KEPT_ARRAY, 12)
-    if count > limit or count * least > cursor.size - cursor.offset:
+    cursor.walked += count
+    if cursor.walked > MAX_TEXTS or count * (8 if inner == _TEXT else 12) > cursor.size - cursor.offset:
         raise cursor.fail(f"an array of {count:,} entries, which can't be", shown(key))
     if inner == _TEXT:
         cursor.skip_texts(count)

@@ -30,17 +30,19 @@ from calc.importers import families  # noqa: E402
 from calc.importers.hf_config import read_config  # noqa: E402
 
 TARGET = ROOT / "tests" / "data" / "families_dense.yaml"
-MODULES = ("dense", "gemma", "uncommon", "multimodal")
+MODULES = ("dense", "gemma", "uncommon", "multimodal", "remote")
 NO_CACHE = {"gpt_neo": "keeps what the local layers can't see", "falcon": "repeats keys and values for each query head",
             "smollm3": "takes windows from layer_types where they are switched off"}  # fmt: skip
 NOT_BUILT = {"phi4_multimodal", "qwen2_vl", "qwen2_5_vl", "chameleon"}
 """Types whose class has towers."""
 FIXED = {
     "use_cache", "is_decoder", "add_cross_attention", "slow_but_exact", "scale_embedding", "output_router_logits",
-    "alibi", "norm_topk_prob", "prefix_lm", "altup_correct_scale", "use_bidirectional_attention", "bi_data", "same_length",
+    "alibi", "norm_topk_prob", "prefix_lm", "altup_correct_scale", "use_bidirectional_attention", "bi_data",
+    "same_length",
     "use_mems_eval", "use_mems_train", "scale_attn_weights", "scale_attn_by_inverse_layer_idx",
-    "reorder_and_upcast_attn", "apply_residual_connection_post_layernorm", "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32",
-    "summary_use_proj", "summary_proj_to_labels", "no_bias", "learned_pos_emb", "enable_moe_block", "norm_after",
+    "reorder_and_upcast_attn", "apply_residual_connection_post_layernorm", "attention_softmax_in_fp32",
+    "scale_attention_softmax_in_fp32", "summary_use_proj", "summary_proj_to_labels", "no_bias", "learned_pos_emb",
+    "enable_moe_block", "norm_after",
 }  # fmt: skip
 """Switches that change no size, or that a family's own rule below sets."""
 WIDTHS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "dff", "d_inner", "dim_ff")
@@ -70,8 +72,8 @@ def turns(d: Values, layers: int) -> None:
 
 
 def gemma3n(d: Values, r: Draw, layers: int) -> None:
-    d |= {"vocab_size_per_layer_input": r.choice([40, 50]), "hidden_size_per_layer_input": r.choice([4, 8]),
-          "altup_num_inputs": r.choice([2, 4, 5]), "laurel_rank": r.choice([4, 8]), "num_kv_shared_layers": 0}  # fmt: skip
+    d |= {"vocab_size_per_layer_input": r.choice([40, 50]), "hidden_size_per_layer_input": r.choice([4, 8])}
+    d |= {"altup_num_inputs": r.choice([2, 4, 5]), "laurel_rank": r.choice([4, 8]), "num_kv_shared_layers": 0}
     if r.random() < 0.5:
         d["intermediate_size"] = [r.choice([16, 32]) for _ in range(layers)]
     if layers > 3 and r.random() < 0.7:
@@ -114,7 +116,8 @@ def square_heads(d: Values, r: Draw, layers: int) -> None:
 
 RULES: dict[str, Callable[[Values, Draw, int], None]] = {
     "gemma3n_text": gemma3n, "gemma4_text": gemma4_text, "gemma4_unified_text": gemma4, "gpt_neo": gpt_neo,
-    "exaone4": exaone4, "helium": square_heads, "hunyuan_v1_dense": square_heads, "hunyuan_vl_text": square_heads,
+    "exaone4": exaone4, "helium": square_heads, "internlm3": square_heads,
+    "hunyuan_v1_dense": square_heads, "hunyuan_vl_text": square_heads,
     "falcon": lambda d, r, n: d.update(num_ln_in_parallel_attn=r.choice([None, 1, 2]), alibi=r.random() < 0.5),
     "opt": lambda d, r, n: d.update(word_embed_proj_dim=r.choice([None, d["hidden_size"] // 2])),
     "doge": lambda d, r, n: d.update(num_experts=r.choice([16, 25, 30]), num_experts_per_tok=r.choice([2, 4])),
@@ -189,12 +192,13 @@ def measured(family: str, config: Any, d: Values) -> tuple[Any, Values]:
     try:
         with torch.device("meta"):
             kept = model(torch.zeros((1, 9), dtype=torch.long), use_cache=True).past_key_values.layers
-    except (RuntimeError, AttributeError):  # some need tensors with values, some have no cache
+    except (RuntimeError, AttributeError, NameError, TypeError):  # needs tensors with values, or has no cache
         return full, found
     if family not in NO_CACHE:
         kept = [layer for layer in kept if layer.keys is not None]  # the others read another layer's
-        found["cache"] = [[width(layer.keys), width(layer.values),
-                           layer.sliding_window if getattr(layer, "is_sliding", False) else None] for layer in kept]  # fmt: skip
+        windows = [layer.sliding_window if getattr(layer, "is_sliding", False) else None for layer in kept]
+        widths = [[width(layer.keys), width(layer.values)] for layer in kept]
+        found["cache"] = [[*pair, window] for pair, window in zip(widths, windows, strict=True)]
     return full, found
 
 
@@ -244,7 +248,7 @@ def built(family: str, r: Draw, count: int) -> list[tuple[Values, Any, Values]]:
 
 
 def check(count: int, only: list[str]) -> int:
-    """Compares our readers with transformers: on what was given, on all keys, and on those that differ from defaults."""
+    """Compares our readers with transformers: given what was drawn, all keys, and those that differ from defaults."""
     wrong = 0
     for family in only or names():
         cases = bad = 0
@@ -267,9 +271,9 @@ def text(per_family: int) -> str:
     import transformers
 
     lines = [
-        f"# Written by tests/tools/dense_families.py with transformers {transformers.__version__}: per family, small random",
-        "# configurations and what its class makes of them. cache: [elements of k, of v per token, window, repeats] of",
-        "# the layers in order.",
+        f"# Written by tests/tools/dense_families.py with transformers {transformers.__version__}: per family, small",
+        "# random configurations and what its class makes of them. cache: [elements of k, of v per token, window,",
+        "# repeats] of the layers in order.",
         "families:",
     ]
     for family in names():

@@ -251,6 +251,7 @@ def blip2(c: Keys) -> Stacks:
                           role="position"))  # fmt: skip
     former = Tower(width=hidden, before=(Extra(declared=tables), Norm(size=hidden, bias=True)),
                    layers=tuple(layer(index) for index in range(inner.layers("num_hidden_layers"))))  # fmt: skip
+    inner.ignore("vocab_size", "max_position_embeddings")
     return (tower.stack(), former.stack(chain("projector", hidden, width(c))))
 
 

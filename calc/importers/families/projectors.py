@@ -185,6 +185,7 @@ def phi3_v(c: Keys) -> Stacks:
              "image_size": 336, "patch_size": 14}  # fmt: skip
     tower, out = vision.read(Keys(sizes, c.document, processor.path, None, c.notes), vision.CLIP), width(c)
     wide = 4 * processor.whole("image_dim_out", default=tower.width)
+    processor.ignore("num_img_tokens", "model_name", "name")
     separators = Extra(declared=(vector("global_separator", wide), vector("local_separator", wide)))
     return (tower.stack(chain("projector", wide, out, out), separators),)
 

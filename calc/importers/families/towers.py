@@ -43,9 +43,11 @@ SECTIONS = ("vision_config", "audio_config", "vision_tower", "mm_vision_tower", 
 
 
 WEIGHTLESS = (
-    "image_text_hidden_size", "position_id_per_seconds", "seconds_per_chunk", "spatial_pool_mode",
-    "spatial_pool_stride", "use_decoder_only_language_model", "vision_aspect_ratio", "vision_feature_layer",
-    "vision_feature_select_strategy", "image_patch_id", "video_seq_length", "image_size",
+    "dynamic_image_size", "embd_layer", "force_image_size", "ignore_index", "image_grid_pinpoints",
+    "image_patch_id", "image_size", "image_text_hidden_size", "max_dynamic_patch", "min_dynamic_patch",
+    "position_id_per_seconds", "projector_pooling_ratio", "ps_version", "seconds_per_chunk", "select_layer",
+    "spatial_pool_mode", "spatial_pool_stride", "template", "use_decoder_only_language_model", "use_thumbnail",
+    "video_seq_length", "vision_aspect_ratio", "vision_feature_layer", "vision_feature_select_strategy",
 )  # fmt: skip
 """Keys that change no weight: how images are cut, which features are taken, what other classes have."""
 
