@@ -75,10 +75,12 @@ def served(tmp_path, monkeypatch):
     there = Hub(tmp_path)
     library = ModuleType("huggingface_hub")
     library.HfApi = lambda: there
-    library.get_session = lambda: there
     library.hf_hub_url = lambda name, file, revision: f"https://hub/{name}/resolve/{revision}/{file}"
-    library.utils = SimpleNamespace(build_hf_headers=lambda: {"authorization": "token"})
+    utils = ModuleType("huggingface_hub.utils")
+    utils.build_hf_headers = lambda: {"authorization": "token"}
+    utils.get_session = lambda: there
     monkeypatch.setitem(sys.modules, "huggingface_hub", library)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.utils", utils)
     monkeypatch.setattr(Hub, "__module__", "pretended_http.client")
     http = ModuleType("pretended_http")
     http.HTTPError = HTTPError
@@ -185,9 +187,7 @@ def test_answers_that_arent_what_was_asked_for(served, monkeypatch):
         load_hub("hf:org/name")
 
 
-@pytest.mark.parametrize(
-    "name", ["hf:", "hf:org/", "hf:../../etc", "hf:org/name@", "hf:a b/c", "hf:org/näme", "hf:org//name"]
-)
+@pytest.mark.parametrize("name", ["", "org/", "../../etc", "org/name@", "a b/c", "org/näme", "org//name"])
 def test_names_that_cant_be(served, name):
     with pytest.raises(CalcError, match=r"is not a name on the hub|no such repository"):
         load_hub(f"hf:{name}")

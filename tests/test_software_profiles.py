@@ -79,8 +79,9 @@ def test_changed_keys_are_checked():
     assert profile.changed({"prefill_chunk": "4k"}).prefill_chunk == 4000
     assert profile.changed({"logits_bytes": 6}).logits_bytes == Assumed(value=6, low=6, high=6, source="given")
     descending = {"value": "1%", "low": "2%", "high": "3%", "source": "x"}
-    for changes, message in (({"chunk": 1}, "chunk is not a key"), ({"prefill_chunk": 0}, "prefill_chunk"),
-                             ({"slack": {"value": 1}}, "low, high and source"), ({"slack": descending}, "ascend")):  # fmt: skip
+    wrong = (({"chunk": 1}, "chunk is not a key"), ({"prefill_chunk": 0}, "prefill_chunk"),
+             ({"slack": {"value": 1}}, "low, high and source"), ({"slack": descending}, "ascend"))  # fmt: skip
+    for changes, message in wrong:
         with pytest.raises(CalcError, match=message):
             profile.changed(changes)
 

@@ -34,7 +34,7 @@ def uses_gguf(scenario: Scenario) -> bool:
     asked = scenario.inference.weight_format
     if asked:
         return format_named(asked).mix is not None
-    return scenario.software.name == "llama.cpp" or scenario.hardware.kind in ("apple", "apu", "cpu")
+    return scenario.software.family == "llama.cpp" or scenario.hardware.kind in ("apple", "apu", "cpu")
 
 
 def ladder(scenario: Scenario) -> list[str]:

@@ -24,7 +24,7 @@ REQUEST_SECONDS = 10.0
 """Limit of one request."""
 TOTAL_SECONDS = 120.0
 """Limit of one model: 163 shards of a 1 TB model take some 15 s over an ordinary line."""
-FIRST_BLOCK, LARGEST_BLOCK = 2**20, 2**24
+FIRST_BLOCK, LARGEST_BLOCK = 2**18, 2**24
 """Bytes of the first range of a file, which most shards' headers fit in, and of later ones, which double up to this."""
 TEXT_LIMIT = 32 * 2**20
 """Largest configuration or index that is fetched whole."""
@@ -194,10 +194,11 @@ def connect(name: str, revision: str | None) -> Repository:
     place = f"hf:{name}"
     try:
         hub: Any = importlib.import_module("huggingface_hub")
+        utils: Any = importlib.import_module("huggingface_hub.utils")
     except ImportError:
         raise FileError("reading from the Hugging Face hub needs an optional package: pip install 'llm-calc[hub]'",
                         place) from None  # fmt: skip
-    library = sys.modules.get(type(hub.get_session()).__module__.partition(".")[0])
+    library = sys.modules.get(type(utils.get_session()).__module__.partition(".")[0])
     network = (
         OSError,
         ValueError,
@@ -206,7 +207,7 @@ def connect(name: str, revision: str | None) -> Repository:
     deadline = time.monotonic() + TOTAL_SECONDS
     try:
         info = hub.HfApi().model_info(name, revision=revision, files_metadata=True, timeout=REQUEST_SECONDS)
-        headers = hub.utils.build_hf_headers()
+        headers = utils.build_hf_headers()
     except network as error:
         raise _told(error, place) from None
     commit = getattr(info, "sha", None) or revision
@@ -218,7 +219,7 @@ def connect(name: str, revision: str | None) -> Repository:
             raise FileError(f"the hub didn't answer within {TOTAL_SECONDS:.0f} s", f"{place}/{file}")
         url = hub.hf_hub_url(name, file, revision=commit)
         try:
-            response = hub.get_session().get(url, headers={**headers, "Range": f"bytes={begin}-{end - 1}"},
+            response = utils.get_session().get(url, headers={**headers, "Range": f"bytes={begin}-{end - 1}"},
                                              timeout=REQUEST_SECONDS)  # fmt: skip
             status, content = int(response.status_code), bytes(response.content)
         except network as error:

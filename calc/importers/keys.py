@@ -228,8 +228,8 @@ class Keys:
         found = {str(key) for key, value in self.data.items() if value and key not in self.read}
         layers = self.data.get("per_layer_config")
         if isinstance(layers, dict) and "per_layer_config" in self.read:
-            for changed in layers.values():
-                found.update(f"per_layer_config.{key}" for key in changed if key not in self.read)
+            overridden = {str(key) for changed in layers.values() if isinstance(changed, dict) for key in changed}
+            found.update(f"per_layer_config.{key}" for key in overridden - self.read)
         for part in self.sections:
             name = next((step for step in reversed(part.path) if isinstance(step, str)), "")
             found.update(f"{name}.{key}" for key in part.unread())

@@ -144,14 +144,15 @@ def suggestion_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[bool, 
 
 def assumption_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str, str]]:
     """Assumed quantities: title, value with its range, source."""
+    worst = estimate.worst
     rows = []
-    for group in (estimate.worst.buffers, estimate.worst.overhead):
-        for term in group.terms:
-            if term.low is None or not term.high:
-                continue
-            value = format_bytes(float(term.value), units)
-            span = f"{format_bytes(float(term.low), units).split()[0]} to {format_bytes(float(term.high), units)}"
-            rows.append((term.name.rpartition(".")[2], f"{value} ({span})", term.note))
+    for term in (*worst.instant.terms, *worst.buffers.terms, *worst.overhead.terms):
+        low, high = term.range()
+        if high == low:
+            continue
+        value = format_bytes(float(term.value), units)
+        span = f"{format_bytes(float(low), units).split()[0]} to {format_bytes(float(high), units)}"
+        rows.append((term.name.rpartition(".")[2], f"{value} ({span})", term.note))
     return rows
 
 

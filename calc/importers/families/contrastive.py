@@ -46,6 +46,7 @@ def _text_encoder(c: Keys, *ends: Part) -> Model:
     """Pre-norm layers over learned positions."""
     hidden, heads, vocab = c.whole("hidden_size"), c.whole(*vision.HEADS), c.whole("vocab_size")
     rows = c.whole("max_position_embeddings")
+    c.ignore("projection_dim")
     attention = Attention(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=heads, causal=False,
                           head_dim=c.divided(hidden, heads, ("hidden_size", "num_attention_heads")), q_bias=True,
                           kv_bias=True, o_bias=True)  # fmt: skip

@@ -237,12 +237,12 @@ def deberta_v2(c: Keys) -> Model:
     extra = [linear(name, hidden, hidden, bias=True) for name, kind in
              (("pos_key_proj", "c2p"), ("pos_query_proj", "p2c")) if own and kind in kinds]  # fmt: skip
     traits = _disentangled(c)
-    before: tuple[Part, ...] = ()
-    if relative:
-        before = _distances(c, hidden, c.optional("position_buckets") or 0)
+    buckets = c.optional("position_buckets") or 0
+    before = _distances(c, hidden, buckets) if relative else ()
     if "layer_norm" in c.text("norm_rel_ebd", default="none"):
         before = (*before, Norm(size=hidden, bias=True))
     taps = c.whole("conv_kernel_size", default=0, minimum=0)
+    c.ignore("conv_act")
     if taps:
         inputs = c.divided(hidden, c.whole("conv_groups", default=1), ("hidden_size", "conv_groups")) * taps
         before = (*before, Extra(declared=(linear("conv", inputs, hidden, bias=True, role="conv"),)),
@@ -400,6 +400,7 @@ def funnel(c: Keys) -> Model:
     hidden, inner = c.whole(*common.HIDDEN), c.whole("d_inner")
     heads, width = c.whole(*common.HEADS), c.whole("d_head", default=64)
     blocks = c.wholes("block_sizes", minimum=1) or [4, 4, 4]
+    repeats = c.wholes("block_repeats", length=len(blocks), minimum=1) or [1] * len(blocks)
     base = class_suffix(c) in POOLED or "FunnelBaseModel" in (c.texts("architectures") or [])
     back = 0 if base else c.whole("num_decoder_layers", default=2, minimum=0)
     attention = Attention(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=heads, head_dim=width,
@@ -411,8 +412,11 @@ def funnel(c: Keys) -> Model:
     ))  # fmt: skip
     channel = FeedForward(hidden_size=hidden, intermediate_size=inner, gated=False, bias=True)
     one = Layer(kind="full_attention", parts=(Norm(size=hidden, count=2, bias=True), attention, relative, channel))
-    return encoder(c, Traits(token_types=False, positions=False, pooler="", transform=False, two_biases=False), one,
-                   layers=sum(blocks) + back)  # fmt: skip
+    again = replace(one, parts=tuple(Shared(part=part) for part in one.parts))
+    layers = [layer for size, times in zip(blocks, repeats, strict=True)
+              for layer in [one] * size + [again] * (size * (times - 1))] + [one] * back  # fmt: skip
+    traits = Traits(token_types=False, positions=False, pooler="", transform=False, two_biases=False)
+    return encoder(c, traits, layers.__getitem__, layers=len(layers))
 
 
 def esm(c: Keys) -> Model:

@@ -173,6 +173,7 @@ def bart(c: Keys) -> Model:
 def mvp(c: Keys) -> Model:
     """MVP: BART with prompts where they are used."""
     model = bart_like(c, Traits(positions="offset"))
+    c.ignore("prompt_length", "prompt_mid_dim")
     if c.flag("use_prompt"):
         c.note("the prompts of MVP are not counted")
     return model
@@ -222,6 +223,7 @@ def marian(c: Keys) -> Model:
     """Marian (Opus-MT): post-norm without a norm of the embedding; two tables where the vocabularies differ."""
     model = bart_like(c, Traits(embedding_norm=False))
     if c.flag("share_encoder_decoder_embeddings", default=True):
+        c.ignore("decoder_vocab_size")
         return model
     hidden, vocab = model.hidden_size, c.whole("decoder_vocab_size", default=model.vocab_size)
     encoder, decoder = model.stacks
@@ -259,6 +261,7 @@ def led(c: Keys) -> Model:
     hidden = c.whole("d_model")
     own = Extra(declared=tuple(linear(f"{name}_global", hidden, hidden, bias=True) for name in "qkv"))
     keys = ("max_encoder_position_embeddings", "max_decoder_position_embeddings")
+    c.ignore("attention_window", "max_position_embeddings")
     return bart_like(c, Traits(), extra=((own,), ()), position_keys=keys)
 
 
@@ -272,6 +275,7 @@ def prophetnet(c: Keys) -> Model:
 
 def whisper(c: Keys) -> Model:
     """Whisper: two convolutions over a spectrogram, an encoder of fixed length, no biases on keys."""
+    c.ignore("max_position_embeddings", "classifier_proj_size", "use_weighted_layer_sum")
     hidden = c.whole("d_model")
     front = tuple(linear(name, inputs * 3, hidden, bias=True, role="conv")
                   for name, inputs in (("conv1", c.whole("num_mel_bins")), ("conv2", hidden)))  # fmt: skip
@@ -284,6 +288,7 @@ def speech_to_text(c: Keys) -> Model:
     """Speech2Text: gated convolutions over filter banks, sines computed."""
     hidden, middle = c.whole("d_model"), c.whole("conv_channels", default=1024)
     taps = c.wholes("conv_kernel_sizes", minimum=1) or [5, 5]
+    c.ignore("num_conv_layers", "max_source_positions", "max_position_embeddings")
     inputs = c.whole("input_feat_per_channel", default=80) * c.whole("input_channels", default=1)
     front = [linear(f"conv{index}", (middle // 2 if index else inputs) * width,
                     2 * hidden if index == len(taps) - 1 else middle, bias=True, role="conv")
@@ -322,6 +327,7 @@ def longt5(c: Keys) -> Model:
 
 def switch_transformers(c: Keys) -> Model:
     """Switch: T5 with experts in every few layers, one for each token."""
+    c.ignore("encoder_sparse_step", "decoder_sparse_step")  # derived from the numbers of sparse layers
     return _t5(c, routed=True)
 
 
@@ -382,6 +388,7 @@ def t5gemma(c: Keys) -> Model:
         return replace(layer, parts=(norms, attention, Norm(size=hidden, count=2), cross, network))
 
     tied = c.flag("tie_word_embeddings", default=True)
+    c.ignore("vocab_size")
     stacks = (
         Stack(name="encoder", before=(Embedding(vocab_size=sides["encoder"].whole("vocab_size"), hidden_size=width),),
               runs=run_lengths(encoder), after=(Norm(size=width),)),
@@ -402,6 +409,8 @@ def t5gemma2(c: Keys) -> Model:
     other = needed(c, "decoder", "t5gemma2_decoder", **GEMMA, vocab_size=262208)
     hidden, vocab = text.whole("hidden_size"), text.whole("vocab_size")
     tied = c.flag("tie_word_embeddings", default=True)
+    c.ignore("vocab_size")
+    outer.ignore("tie_word_embeddings")
     table = Embedding(vocab_size=vocab, hidden_size=hidden)
     end_of_image = Extra(declared=(Weight(name="end_of_image", outputs=hidden, role="vector"),))
 
@@ -429,6 +438,10 @@ def _head(c: Keys, vocab: int, hidden: int, tied: bool) -> tuple[Part, ...]:
     return () if suffix_of(c) == "Model" else (Head(vocab_size=vocab, hidden_size=hidden, tied=tied),)
 
 
+DERIVED = ("vocab_size", "tie_word_embeddings", "max_position_embeddings", "cross_attention_hidden_size")
+"""Keys of a side that the whole or the other side settles."""
+
+
 def _gemma_layers(c: Keys, period: int, side: Side, *, qk_norm: Literal["", "head"] = "") -> list[Layer]:
     """Gemma's layers: four norms, gated network, windows in all but every `period`-th layer."""
     hidden, count = c.whole("hidden_size"), c.layers(*common.LAYERS)
@@ -436,6 +449,7 @@ def _gemma_layers(c: Keys, period: int, side: Side, *, qk_norm: Literal["", "hea
     attention = replace(common.self_attention(c, traits, hidden), causal=side == "decoder")
     network = common.feed_forward(c, traits, hidden)
     reach = c.optional("sliding_window")
+    c.ignore(*DERIVED)
     kinds = common.layer_types(c, count) or [
         "full_attention" if (index + 1) % period == 0 else "sliding_attention" for index in range(count)]  # fmt: skip
     mixers = {kind: common.windowed(attention, reach if kind == "sliding_attention" else None) for kind in kinds}
@@ -454,6 +468,8 @@ def encoder_decoder(c: Keys) -> Model:
         forced: dict[str, Any] = {"architectures": ["ForCausalLM" if side == "decoder" else "Model"]}
         if side == "decoder":
             forced |= {"is_decoder": True, "add_cross_attention": True}
-        models.append(read(Keys({**keys.data, **forced}, c.document, keys.path, keys.defaults, c.notes)))
+        copy = Keys({**keys.data, **forced}, c.document, keys.path, keys.defaults, c.notes)
+        copy.read = keys.read
+        models.append(read(copy))
     encoder, decoder = models
     return replace(decoder, stacks=(*encoder.stacks, *decoder.stacks))
