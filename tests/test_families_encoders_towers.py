@@ -49,7 +49,7 @@ def test_classes_of_a_classifier_come_from_its_labels():
     two, seven = (
         parameters(read(BERT | more, "BertForSequenceClassification")).total for more in ({}, {"id2label": labels})
     )
-    assert 5 * 769 == seven - two
+    assert seven - two == 5 * 769
 
 
 def test_head_that_is_not_known_is_told():
@@ -59,13 +59,13 @@ def test_head_that_is_not_known_is_told():
 def test_relative_and_rotary_positions_of_old_configurations():
     plain = parameters(read(BERT)).total
     relative = parameters(read(BERT | {"position_embedding_type": "relative_key"})).total
-    assert 12 * (2 * 512 - 1) * 64 == relative - plain
-    assert 512 * 768 == plain - parameters(read(BERT | {"position_embedding_type": "rotary"})).total
+    assert relative - plain == 12 * (2 * 512 - 1) * 64
+    assert plain - parameters(read(BERT | {"position_embedding_type": "rotary"})).total == 512 * 768
 
 
 def test_albert_stores_one_layer_and_runs_twelve():
-    config = {"model_type": "albert", "vocab_size": 30000, "embedding_size": 128, "hidden_size": 768, "num_hidden_layers": 12,
-              "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 512,
+    config = {"model_type": "albert", "vocab_size": 30000, "embedding_size": 128, "hidden_size": 768,
+              "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 512,
               "type_vocab_size": 2}  # fmt: skip
     model = read(config)
     assert model.num_layers == 12

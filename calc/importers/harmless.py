@@ -6,8 +6,7 @@ experts per token depend on it.
 
 from __future__ import annotations
 
-FRAGMENTS = tuple(
-    """
+_FRAGMENTS = """
     _activation _bos_ _end_id _eos_ _eps _impl _in_fp32 _init_ _loss_ _pad_id _start_id _token_id _yarn act_fn
     activation_ alibi_bias alpha_factor audio_token aux_loss beta_factor cache_dtype capacity checkpoint classifier_
     clip_threshold drop_path drop_rate dropout embedding_scale embeddings_scale epsilon expert_group flash_attn
@@ -19,12 +18,11 @@ FRAGMENTS = tuple(
     scaling_factor score_func scoring_func second_expert sinkhorn soft_cap softcap softmax_scale spec_augment
     ssm_dtype ssm_multipliers std_dev summary_ suppress_tokens swiglu_alpha temperature time_step_ token_index
     tokenizer top_p topk_method transformers_version video_token vision_token width_scale yarn_ z_loss
-    """.split()
-)
+"""
+FRAGMENTS = tuple(_FRAGMENTS.split())
 """Parts of names of keys about tokens, training, numerics and positions computed on the fly."""
 
-NAMES = frozenset(
-    """
+_NAMES = """
     L_bp_cycles activation add_cross_attention add_router_probs afn alibi altup_active_idx altup_coef_clip
     altup_correct_scale apply_query_key_layer_scaling apply_residual_connection_post_layernorm approx_mode
     architectures attention_multiplier attention_type attention_value_scale attn_scale attn_type
@@ -59,8 +57,8 @@ NAMES = frozenset(
     use_mem_eff_path use_mems_eval use_mems_train use_mrope use_mtp use_parallel_residual use_xent_loss
     video_attn_type video_seq_length vision_soft_tokens_per_image vision_vocab_size vocabulary_map weight_mode
     wrap_layers xla_device
-    """.split()
-)
+"""
+NAMES = frozenset(_NAMES.split())
 """Whole names of such keys."""
 
 

@@ -37,12 +37,12 @@ def _models(filter_: str, units: str, plain: bool) -> list[Row]:
             counts = parameters(model)
             kv = kv_bytes_per_token(model, kv_format_named("bf16"))
             found.append({
-                "name": name, "family": model.family,
+                "name": name,
                 "parameters": counts.total if plain else format_count(counts.total),
                 "active": counts.active if plain else format_count(counts.active),
                 "layers": model.num_layers,
                 "context": model.max_positions if plain else format_length(model.max_positions or 0) or "-",
-                "kv_bytes_per_token": kv if plain else format_bytes_fitting(kv, units),
+                "kv_bytes_per_token": kv if plain else format_bytes_fitting(kv, units), "family": model.family,
             })  # fmt: skip
     return found
 
@@ -57,16 +57,17 @@ def _hardware(filter_: str, units: str, plain: bool) -> list[Row]:
             found.append({
                 "name": name,
                 "memory": usable if plain else format_bytes(usable, units, 1),
-                "bandwidth": device.bandwidth if plain else _scaled(device.bandwidth, "TB/s"),
-                "16-bit peak": peak if plain else _scaled(peak, "TFLOP/s"),
-                "power": device.power if plain else f"{device.power:,.0f} W" if device.power else "-",
+                "bandwidth": device.bandwidth if plain else _scaled(device.bandwidth),
+                "peak_16_bit": peak if plain else _scaled(peak),
+                "power": device.power if plain else f"{device.power:,.0f}" if device.power else "-",
                 "usd_per_hour": (price and price[0]) if plain else f"{price[0]:,.2f}" if price else "-",
             })  # fmt: skip
     return found
 
 
-def _scaled(value: float | None, unit: str) -> str:
-    return f"{value / TB:,.3g} {unit}" if value else "-"
+def _scaled(value: float | None) -> str:
+    """Terabytes or teraFLOP per second."""
+    return f"{value / TB:,.4g}" if value else "-"
 
 
 def _clusters(filter_: str, units: str, plain: bool) -> list[Row]:
@@ -113,10 +114,17 @@ def render(found: list[Row], form: str) -> str:
         return csv.rows(found)
     import tabulate
 
+    found = [{HEADERS.get(key, key): value for key, value in row.items()} for row in found]
     if form == "table" and sys.stdout.isatty():
         found = _cut(found)
     return tabulate.tabulate(found, headers="keys", tablefmt="pipe" if form == "markdown" else "plain",
                              disable_numparse=True)  # fmt: skip
+
+
+HEADERS = {"kv_bytes_per_token": "KV/token", "bits_per_weight": "bits", "computes_in": "computes in",
+           "usd_per_hour": "$/h", "bandwidth": "TB/s", "peak_16_bit": "TFLOP/s (16-bit)", "power": "W",
+           "parameters": "params", "devices_per_node": "devices", "nic_per_device": "network", "host_memory": "host"}  # fmt: skip
+"""Short column titles for people; JSON and CSV keep the keys."""
 
 
 def _cut(found: list[Row]) -> list[Row]:
