@@ -65,11 +65,11 @@ def test_relative_and_rotary_positions_of_old_configurations():
 
 def test_albert_stores_one_layer_and_runs_twelve():
     config = {"model_type": "albert", "vocab_size": 30000, "embedding_size": 128, "hidden_size": 768,
-              "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 512,
-              "type_vocab_size": 2}  # fmt: skip
+              "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+              "max_position_embeddings": 512, "type_vocab_size": 2}  # fmt: skip
     model = read(config)
     assert model.num_layers == 12
-    assert 7_087_872 + 12_000_000 > parameters(model).total > 7_087_872
+    assert parameters(model).total == 11_221_680  # transformers 5.23.0 on the meta device
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -94,7 +94,8 @@ def test_encoder_caches_nothing_and_the_decoder_keeps_the_encoder():
     assert not [cache for layer, _ in encoder.kinds() for part in layer.parts for cache in part.cache()]
     kept = [cache for layer, _ in decoder.kinds()[:1] for part in layer.parts for cache in part.cache()]
     assert [(cache.name, cache.keeps, cache.heads, cache.width) for cache in kept] == [
-        ("k", "tokens", 12, 64), ("v", "tokens", 12, 64), ("k", "encoder", 12, 64), ("v", "encoder", 12, 64)]  # fmt: skip
+        ("k", "tokens", 12, 64), ("v", "tokens", 12, 64), ("k", "encoder", 12, 64), ("v", "encoder", 12, 64),
+    ]  # fmt: skip
     assert not [cache for layer, _ in read(BERT).stacks[0].kinds() for part in layer.parts for cache in part.cache()]
 
 

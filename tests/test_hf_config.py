@@ -123,7 +123,12 @@ def test_keys_that_change_nothing_are_passed_over():
     assert (
         is_harmless("bos_token_id") and is_harmless("text_config.rope_scaling") and is_harmless("hidden_dropout_prob")
     )
-    assert not any(map(is_harmless, ("conv_kernel", "num_experts", "vision_config.patch_size", "qk_norm", "rank")))
+    assert not any(
+        map(
+            is_harmless,
+            ("conv_kernel", "num_experts", "vision_config.patch_size", "qk_norm", "qk_rope_head_dim", "rank"),
+        )
+    )
 
 
 def test_what_is_not_understood_is_named():

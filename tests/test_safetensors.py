@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from weight_files import Shapes, safetensors_bytes, safetensors_header, write_safetensors
 
+from calc.architecture.model import Model, Stack
 from calc.errors import CalcError, FileError
 from calc.importers.packed import weights_in
 from calc.importers.safetensors import DTYPE_BITS, HEADER_LIMIT, checkpoint, load_safetensors, read_file
-from calc.importers.tensors import Tensor, elements_of
+from calc.importers.tensors import Grouping, Tensor, elements_of
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3,
@@ -108,8 +109,19 @@ def test_the_configuration_beside_the_weights_gives_the_architecture(tmp_path, s
 
 
 def test_each_file_of_a_sharded_model_leads_to_it(tmp_path):
-    whole = folder(tmp_path, llama(), LLAMA, 3)
-    assert load_safetensors(whole).stored_bytes == load_safetensors(whole / "model.safetensors.index.json").stored_bytes
+    place = folder(tmp_path, llama(), LLAMA, 3)
+    whole, second = load_safetensors(place), place / "model-00002-of-00003.safetensors"
+    index = place / "model.safetensors.index.json"
+    assert load_safetensors(index).stored == load_safetensors(second).stored == whole.stored
+    index.unlink()  # the names of the shards are enough
+    for path in (second, place):
+        model = load_safetensors(path)
+        assert (model.name, model.stored_bytes, len(model.notes)) == (place.name, whole.stored_bytes, len(whole.notes))
+    (place / "model-00003-of-00003.safetensors").unlink()
+    with pytest.raises(
+        FileError, match=r"is one of 3 shards, and 'model-00003-of-00003\.safetensors' is not beside it"
+    ):
+        load_safetensors(second)
 
 
 def test_a_difference_to_the_configuration_is_a_note_that_says_by_how_much(tmp_path):
@@ -190,6 +202,43 @@ def test_an_index_that_counts_otherwise_is_noted(tmp_path):
     data["metadata"]["total_size"] += 8
     index.write_text(json.dumps(data))
     assert any("the index says" in note and "which counts" in note for note in load_safetensors(place).notes)
+
+
+GROUPS = {
+    "model.embed_tokens.weight": "embedding", "transformer.wte.weight": "embedding", "token_embd.weight": "embedding",
+    "model.embed_tokens_per_layer.weight": "table", "transformer.wpe.weight": "position", "lm_head.weight": "head",
+    "output.weight": "head", "model.norm.weight": "other", "output_norm.weight": "other", "rope_freqs.weight": "other",
+    "model.layers.1.self_attn.q_proj.weight": "decoder.1.attention", "blk.1.attn_output.weight": "decoder.1.attention",
+    "transformer.h.0.attn.c_attn.bias": "decoder.0.attention", "blk.1.attn_norm.weight": "decoder.1.norms",
+    "bert.encoder.layer.1.output.LayerNorm.bias": "decoder.1.norms", "gpt_neox.layers.0.mlp.dense_4h_to_h.weight":
+    "decoder.0.feed_forward", "blk.0.ffn_down_exps.weight": "decoder.0.experts",
+    "model.layers.2.mlp.experts.255.up_proj.weight_scale_inv": "decoder.2.experts",
+    "model.layers.2.mlp.shared_experts.up_proj.weight": "decoder.2.shared_experts",
+    "model.layers.2.mlp.gate.e_score_correction_bias": "decoder.2.shared_experts",
+    "blk.0.ffn_gate_inp.weight": "decoder.0.shared_experts",
+    "backbone.layers.1.mixer.in_proj.weight": "decoder.1.recurrent",
+    "blk.1.ssm_conv1d.weight": "decoder.1.recurrent", "model.layers.0.linear_attn.A_log": "decoder.0.recurrent",
+    "model.layers.3.self_attn.q_proj.weight": "mtp", "mtp.layers.0.fc.weight": "mtp",
+    "blk.1.nextn.eh_proj.weight": "mtp",
+    "visual.blocks.0.attn.qkv.weight": "vision", "v.blk.2.attn_q.weight": "vision", "mm.0.weight": "vision",
+    "model.vision_tower.vision_model.encoder.layers.1.mlp.fc1.weight": "vision", "a.blk.0.ffn_up.weight": "audio",
+    "audio_tower.layers.0.fc1.weight": "audio",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "group"), GROUPS.items())
+def test_names_tell_the_group_of_a_tensor(tmp_path, name, group):
+    model = load_safetensors(folder(tmp_path, llama(), LLAMA))
+    assert Grouping(model).group(name) == group
+
+
+def test_encoder_and_decoder_are_told_apart():
+    stacks = (Stack(name="encoder"), Stack(name="decoder"))
+    grouping = Grouping(Model(name="", family="", hidden_size=1, vocab_size=1, stacks=stacks))
+    assert grouping.group("encoder.block.11.layer.0.SelfAttention.q.weight") == "encoder.11.attention"
+    assert grouping.group("decoder.block.3.layer.1.EncDecAttention.k.weight") == "decoder.3.attention"
+    assert grouping.group("dec.blk.3.ffn_up.weight") == "decoder.3.feed_forward"
+    assert grouping.group("shared.weight") == "embedding"
 
 
 # --- packed weights ----------------------------------------------------------------------------------------

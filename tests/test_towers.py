@@ -49,7 +49,8 @@ CLIP = {"hidden_size": 1024, "image_size": 336, "intermediate_size": 4096, "mode
 GEMMA = {
     "model_type": "gemma3", "mm_tokens_per_image": 256,
     "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
-                    "num_hidden_layers": 34, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208,
+                    "num_hidden_layers": 34, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+                    "vocab_size": 262208,
                     "sliding_window": 1024},
     "vision_config": {"hidden_size": 1152, "image_size": 896, "intermediate_size": 4304, "patch_size": 14,
                       "model_type": "siglip_vision_model", "num_attention_heads": 16, "num_hidden_layers": 27,
@@ -82,7 +83,8 @@ def test_qwen3_5_tower_of_a_published_configuration():
 def test_gemma4_tower_of_a_published_configuration():
     vision = {"head_dim": 72, "hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16,
               "patch_size": 16, "num_hidden_layers": 27, "num_key_value_heads": 16, "pooling_kernel_size": 3,
-              "position_embedding_size": 10240, "standardize": True, "use_clipped_linears": False, "model_type": "gemma4_vision"}  # fmt: skip
+              "position_embedding_size": 10240, "standardize": True, "use_clipped_linears": False,
+              "model_type": "gemma4_vision"}  # fmt: skip
     config = {"model_type": "gemma4", "audio_config": None, "text_config": {"hidden_size": 2816},
               "vision_config": vision, "vision_soft_tokens_per_image": 280}  # fmt: skip
     assert tower_total(config) == 572_792_112  # transformers 5.23.0 on the meta device

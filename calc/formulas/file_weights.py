@@ -102,6 +102,7 @@ def _bytes(deployment: Deployment, placed: Placed, layout: Layout) -> Number:
     weight, storage = placed.weight, deployment.storage
     multiple = deployment.scenario.software.vocabulary_multiple if layout is deployment.layout else 1
     inputs, outputs, copies = shard(weight, layout, multiple)
-    kind = (storage.ends(weight) if placed.layer is None
-            else storage.layers(placed.stack, placed.layer, weight, placed.indices[:1])[0][0])  # fmt: skip
+    group = placed.part.group
+    kind = (storage.ends(weight, placed.stack.name, group) if placed.layer is None
+            else storage.layers(placed.stack, placed.layer, weight, placed.indices[:1], group)[0][0])  # fmt: skip
     return weight_bytes(1, copies, inputs, outputs, int(weight.bias), kind)

@@ -174,8 +174,8 @@ def weights_term(deployment: Deployment, stage: Stage, name: str = "memory.weigh
     for placed in placed_weights(deployment, stage, host=host):
         part, weight = placed.part, placed.weight
         inputs, outputs, copies = shard(weight, deployment.layout, multiple)
-        formats = ([(storage.ends(weight), 1)] if placed.layer is None
-                   else storage.layers(placed.stack, placed.layer, weight, placed.indices))  # fmt: skip
+        formats = ([(storage.ends(weight, placed.stack.name, part.group), 1)] if placed.layer is None
+                   else storage.layers(placed.stack, placed.layer, weight, placed.indices, part.group))  # fmt: skip
         for format_, layers in formats:
             term = computed(f"{name}.{part.group}.{weight.name}", weight_bytes, layers=layers, copies=copies,
                             inputs=inputs, outputs=outputs, bias=int(weight.bias), format=format_)  # fmt: skip

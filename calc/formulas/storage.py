@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from calc.architecture.model import Layer, Model, Stack
 from calc.architecture.part import Weight
-from calc.specs.formats import HALF_BITS, Block, Format, format_named
+from calc.specs.formats import HALF_BITS, Block, Format, format_named, ggml_type
 from calc.xp import Number, ceil_div
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ class Storage:
     format : Format
         The model's weight format; of a llama.cpp file type, each tensor gets its own type (`calc.formulas.gguf_mix`).
     unquantized : tuple of str
-        Roles or names of weights that the checkpoint's own quantization leaves in 16 bits.
+        Roles or names of weights, groups of parts, and names of stacks that the checkpoint's own quantization leaves
+        in 16 bits.
     importance : bool, optional
         Whether a llama.cpp file is made with an importance matrix; None as is usual for its type.
     """
@@ -203,15 +204,27 @@ class Storage:
         """Name of the weight format."""
         return self.format.name
 
-    def layers(self, stack: Stack, layer: Layer, weight: Weight, indices: Sequence[int]) -> list[tuple[Format, int]]:
-        """Formats of a weight in some layers of a stack, all equal to `layer`, each with how many of them have it."""
+    def layers(self, stack: Stack, layer: Layer, weight: Weight, indices: Sequence[int],
+               group: str = "") -> list[tuple[Format, int]]:  # fmt: skip
+        """Formats of a weight in some layers of a stack, all equal to `layer`, each with how many of them have it;
+        `group` is that of the weight's part."""
         if self._mixture is not None:
             found = self._mixture.indices(stack, layer, weight, indices)
             return [(format, len(those)) for format, those in found]
-        return [(format_of(self.format, weight, self.unquantized), len(indices))] if indices else []
+        return [(self._plain(weight, stack.name, group), len(indices))] if indices else []
 
-    def ends(self, weight: Weight) -> Format:
-        """Format of a weight before the first or after the last layer: tables, head, final norm."""
+    def ends(self, weight: Weight, stack: str = "decoder", group: str = "") -> Format:
+        """Format of a weight before the first or after the last layer of a stack: tables, head, final norm."""
         if self._mixture is not None:
-            return self._mixture.ends(weight)
+            return ggml_type("f16") if stack in TOWERS else self._mixture.ends(weight)
+        return self._plain(weight, stack, group)
+
+    def _plain(self, weight: Weight, stack: str, group: str) -> Format:
+        """A weight's format where no rule of llama.cpp's counts; quantizers leave towers alone."""
+        if group in self.unquantized or stack in self.unquantized or (stack in TOWERS and self.format.bits < HALF_BITS):
+            return format_named("bf16")
         return format_of(self.format, weight, self.unquantized)
+
+
+TOWERS = ("vision", "audio")
+"""Stacks that weight quantization skips (llm-compressor's and AutoAWQ's recipes; llama.cpp's separate mmproj file)."""

@@ -12,7 +12,8 @@ def storage(scenario: Scenario) -> tuple[Storage, tuple[str, ...]]:
     asked, own, device = scenario.inference.weight_format, scenario.model.weight_format, scenario.hardware
     half = device.half_format
     name = asked or (own if own and own not in SIXTEEN_BIT else half)
-    found = Storage(scenario.model, format_named(name), scenario.model.unquantized)
+    # what the checkpoint's own quantization spares says nothing of another format
+    found = Storage(scenario.model, format_named(name), scenario.model.unquantized if name == own else ())
     notes = []
     if not asked and name != half:
         notes.append(f"weights are in the checkpoint's own format, {found.name}")

@@ -148,12 +148,17 @@ def _load(repository: Repository, file: str) -> Model:
 
 
 def _checkpoint(repository: Repository, file: str, name: str) -> Checkpoint:
-    """The tensors of a safetensors file, or of all that an index names."""
+    """The tensors of a safetensors file, or of all that belong with it."""
+    folder, slash, base = file.rpartition("/")
+
+    def exists(shard: str) -> bool:
+        return f"{folder}{slash}{shard}" in repository.files
 
     def header(shard: str) -> list[Tensor] | None:
-        if shard not in repository.files:
+        path = f"{folder}{slash}{shard}"
+        if not exists(shard):
             return None
-        return safetensors.read_header(repository.open(shard), repository.files[shard], repository.place(shard))
+        return safetensors.read_header(repository.open(path), repository.files[path], repository.place(path))
 
     def headers(shards: list[str]) -> Iterable[list[Tensor] | None]:
         from concurrent.futures import ThreadPoolExecutor
@@ -161,10 +166,10 @@ def _checkpoint(repository: Repository, file: str, name: str) -> Checkpoint:
         with ThreadPoolExecutor(WORKERS) as pool:
             return list(pool.map(header, shards))
 
-    if not file.endswith(safetensors.INDEX):
-        return safetensors.checkpoint_of(header(file) or [], name)
-    weights, total = safetensors.read_index(repository.document(file))
-    return safetensors.combine(weights, total, headers, repository.place(file), name)
+    def document(index: str) -> Document:
+        return repository.document(f"{folder}{slash}{index}")
+
+    return safetensors.gather(base, exists, document, headers, repository.place(file), name)
 
 
 def _load_gguf(repository: Repository, file: str) -> Model:

@@ -198,15 +198,15 @@ def read_index(document: Document) -> tuple[dict[str, str], int | None]:
     return weights, total
 
 
-_SHARD = re.compile(r"[^/\\\x00-\x1f]{1,255}")
+_SHARD = re.compile(r"[\w.+=@ -]{1,200}", re.ASCII)
 
 
-def combine(weights: dict[str, str], total: int | None, read: Callable[[list[str]], Iterable[list[Tensor] | None]],
-            place: str, name: str) -> Checkpoint:  # fmt: skip
-    """The checkpoint of an index's shards; where one can't be had, of the size only.
+Reader = Callable[[list[str]], Iterable[list[Tensor] | None]]
+"""The tensors of each of some files, or None for one that isn't there."""
 
-    `read` gives each shard's tensors, or None for one that isn't there.
-    """
+
+def combine(weights: dict[str, str], total: int | None, read: Reader, place: str, name: str) -> Checkpoint:
+    """The checkpoint of an index's shards; where one can't be had, of the size only."""
     shards = sorted(set(weights.values()))
     if len(shards) > MAX_SHARDS:
         raise FileError(f"names {len(shards):,} shards, more than {MAX_SHARDS:,}", place)
@@ -251,20 +251,59 @@ def checkpoint_of(tensors: list[Tensor], name: str, *notes: str) -> Checkpoint:
     )
 
 
+def gather(file: str, exists: Callable[[str], bool], document: Callable[[str], Document], read: Reader, place: str,
+           name: str) -> Checkpoint:  # fmt: skip
+    """The checkpoint that a file of a folder leads to: an index, the only file, or one shard of several.
+
+    `exists`, `document` and `read` look into the folder.
+    """
+    match = _SHARD_OF.fullmatch(file)
+    index = f"{match[1]}.safetensors{INDEX}" if match else file
+    if index.endswith(INDEX) and exists(index):
+        weights, total = read_index(document(index))
+        return combine(weights, total, read, place, name)
+    count = int(match[3]) if match else 1
+    if count > MAX_SHARDS:
+        raise FileError(f"is one of {count:,} shards; at most {MAX_SHARDS:,} are read", place)
+    files = [file]
+    if match:
+        digits = len(match[2])
+        files = [f"{match[1]}-{number:0{digits}}-of-{match[3]}.safetensors" for number in range(1, count + 1)]
+    tensors: list[Tensor] = []
+    for shard, found in zip(files, read(files), strict=True):
+        if found is None:
+            raise FileError(f"is one of {count} shards, and {shown(shard)} is not beside it", place)
+        tensors.extend(found)
+    if len({tensor.name for tensor in tensors}) < len(tensors):
+        raise FileError("a tensor is in two shards", place)
+    return checkpoint_of(tensors, name)
+
+
+_SHARD_OF = re.compile(r"(.+)-(\d{5,6})-of-(\d{5,6})\.safetensors")
+
+
 def checkpoint(path: str | Path) -> Checkpoint:
     """The weights at a path: a `.safetensors` file, an index, or a folder that has one or the other."""
     path = Path(path)
     if is_folder(path):
-        path = path / main_file([entry.name for entry in path.iterdir()], str(path))
+        try:
+            path = path / main_file([entry.name for entry in path.iterdir()], str(path))
+        except OSError as error:
+            raise FileError(f"can't read it: {error.strerror}", str(path)) from None
     folder = path.parent
-    if not path.name.endswith(INDEX):
-        return checkpoint_of(read_file(path), folder.resolve().name if path.stem == "model" else path.stem)
+    usual = path.stem == "model" or path.name.endswith(INDEX) or _SHARD_OF.fullmatch(path.name)
+    name = folder.resolve().name if usual else path.stem
 
-    def read(shards: list[str]) -> Iterable[list[Tensor] | None]:
-        return (read_file(folder / shard) if (folder / shard).exists() else None for shard in shards)
+    def exists(file: str) -> bool:
+        return file == path.name or (folder / file).exists()
 
-    weights, total = read_index(load_json(read_text(path), str(path)))
-    return combine(weights, total, read, str(path), folder.resolve().name or path.stem)
+    def document(index: str) -> Document:
+        return load_json(read_text(folder / index), str(folder / index))
+
+    def read(files: list[str]) -> Iterable[list[Tensor] | None]:
+        return (read_file(folder / file) if exists(file) else None for file in files)
+
+    return gather(path.name, exists, document, read, str(path), name or path.stem)
 
 
 def main_file(names: Iterable[str], place: str) -> str:
@@ -274,7 +313,8 @@ def main_file(names: Iterable[str], place: str) -> str:
         if name in found:
             return name
     for group in ([name for name in found if name.endswith(INDEX)], found):
-        if len(group) == 1:
+        shards = {(match[1], match[3]) for match in map(_SHARD_OF.fullmatch, group) if match}
+        if len(group) == 1 or (len(shards) == 1 and all(map(_SHARD_OF.fullmatch, group))):
             return group[0]
     what = f"has {len(found)} safetensors files and no index; name one" if found else "has no safetensors files"
     raise FileError(what, place)

@@ -100,7 +100,7 @@ _PARTS = (
     ("shared_experts", re.compile(r"shared_expert|_shexp|shared_mlp|ffn_gate_inp|exp_probs_b|router|mlp\.gate\.|"
                                   r"feed_forward\.gate\.|block_sparse_moe\.gate\.|moe\.gate\.")),
     ("experts", re.compile(r"experts|_exps|block_sparse_moe|_chexps")),
-    ("norms", re.compile(r"(?:^|[._])(?:\w*layer_?norm\w*|ln_?\d*\w*|norm_?\d?|\w*_norm)\.(?:weight|bias)$")),
+    ("norms", re.compile(r"(?:^|[._])(?:\w*layer_?norm\w*|LayerNorm|ln_?\d*\w*|norm_?\d?|\w*_norm)\.(?:weight|bias)$")),
     ("recurrent",
      re.compile(r"^(?:ssm_|time_mix|channel_mix|shortconv|mamba|linear_attn|conv\.|mixer\.(?:in_proj|out_proj|"
                              r"conv1d|A_log|D|dt|x_proj|norm))")),

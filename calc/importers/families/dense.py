@@ -100,7 +100,7 @@ def smollm3(c: Keys) -> Model:
     """SmolLM 3: Llama; where windows are switched on, the layers without rotary positions have them."""
     count = c.layers(*LAYERS)
     if not c.flag("use_sliding_window"):
-        c.ignore("sliding_window", "layer_types")
+        c.ignore("sliding_window", "layer_types", "no_rope_layers", "no_rope_layer_interval")
         return dense(c, _SWITCHED)
     types, rotary = layer_types(c, count), c.wholes("no_rope_layers", length=count)
     interval = c.whole("no_rope_layer_interval", default=4)
@@ -165,6 +165,7 @@ def falcon(c: Keys) -> Model:
     """Falcon: one key and value head (7B) or groups (40B, 180B), parallel residuals, or neither (RW)."""
     grouped = c.flag("new_decoder_architecture", default=c.has("n_head_kv"))
     parallel = c.flag("parallel_attn", default=True)
+    c.ignore("alibi")  # rotary positions or slopes: neither has weights
     one = not grouped and c.flag("multi_query", default=True)
     norms = 2 if not parallel else c.whole("num_ln_in_parallel_attn", default=2 if grouped else 1, maximum=2)
     traits = Traits(attention_bias_key="bias", mlp_bias_key="bias", gated=False, norm_bias=True, norms=norms, tied=True,

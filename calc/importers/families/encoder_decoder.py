@@ -267,6 +267,7 @@ def led(c: Keys) -> Model:
 
 def prophetnet(c: Keys) -> Model:
     """ProphetNet: BART's shape, predicting several tokens ahead, with relative positions in the decoder."""
+    c.ignore("add_cross_attention")
     hidden, heads = c.whole("hidden_size"), c.whole("num_decoder_attention_heads")
     ahead = Weight(name="ngrams", outputs=c.whole("ngram", default=2), inputs=hidden, role="table")
     relative = linear("relative_positions", hidden, c.whole("num_buckets", default=32) * heads, bias=True)

@@ -107,7 +107,7 @@ def hf_olmo(c: Keys) -> Model:
                     norms=2 if affine else 0, final_norm=affine, fused_qkv=True,
                     qk_norm="all" if c.flag("attention_layer_norm") else "")  # fmt: skip
     one = c.flag("multi_query_attention")
-    c.ignore("rope", "layer_norm_type")  # with or without scales, the type changes nothing
+    c.ignore("rope", "alibi", "layer_norm_type")  # with or without scales, the type changes nothing
     rows = c.whole("embedding_size", "vocab_size")
     return dense(
         c, traits, attention=lambda part, _: replace(part, num_key_value_heads=1) if one else part,
