@@ -41,8 +41,14 @@ class Rule:
     """Values of the axis that satisfy the rule, the rest of the layout as it is."""
 
 
+UNKNOWN_LAYERS = 4096
+"""Stages that a model of unknown layers may be cut into."""
+
+
 def facts(model: Model, devices: int) -> Facts:
     """Gather them from the weights that the parts declare: only row-split dimensions can't be replicated."""
+    if not model.stacks:  # only the weights' size is known: taken to divide evenly
+        return Facts(layers=UNKNOWN_LAYERS, tensor_pieces=0, expert_pieces=0, experts=0, devices=devices)
     tensor = expert = experts = 0
     for stack in model.text_stacks:
         for _part, weight, _count in weights_of(stack):

@@ -189,11 +189,29 @@ def model(name: str) -> Model:
         from calc.importers.safetensors import load_safetensors
 
         return load_safetensors(path)
-    if is_folder(path) or name.endswith(".json"):
+    if is_folder(path):
+        return _folder(path)
+    if name.endswith(".json"):
         from calc.importers.hf_config import load_config
 
         return load_config(path)
     return model_from(record("models", name), name=path.stem)
+
+
+def _folder(path: Path) -> Model:
+    """The model of a folder: exact from the headers of its weights where they are there, else from its config.json."""
+    if any(path.glob("*.safetensors")) or any(path.glob("*.safetensors.index.json")):
+        from calc.importers.safetensors import load_safetensors
+
+        return load_safetensors(path)
+    files = sorted(path.glob("*.gguf"))
+    if files and not is_file(path / "config.json"):
+        from calc.importers.gguf import load_gguf
+
+        return load_gguf(files[0])
+    from calc.importers.hf_config import load_config
+
+    return load_config(path)
 
 
 def model_from(document: Document, path: tuple[str, ...] = (), data: Any = None, name: str = "") -> Model:

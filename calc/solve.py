@@ -67,8 +67,15 @@ def largest(fits: Callable[[int], bool], low: int, high: int) -> int:
 
 
 def limits(memory: InferenceMemory) -> dict[str, Any]:
-    """Largest context at this batch, largest batch at this context, cache tokens, fewest devices."""
+    """Largest context at this batch, largest batch at this context, cache tokens, fewest devices, formats.
+
+    None where there is no such limit, and where only the weights' size is known.
+    """
     scenario = memory.deployment.scenario
+    if not scenario.model.stacks:
+        unknown = dict.fromkeys(("max_context", "max_context_by_memory", "max_batch_size", "kv_cache_tokens"))
+        return {**unknown, "kv_bytes_per_token": None, "state_bytes_per_sequence": None,
+                "fewest_devices": fewest_devices(scenario), "formats": []}  # fmt: skip
     inference, usable = scenario.inference, scenario.usable_bytes
     by_memory = largest(lambda n: memory.at(n, inference.batch_size).memory.value <= usable, 1, LONGEST_CONTEXT)
     unlimited = by_memory >= LONGEST_CONTEXT
@@ -187,6 +194,9 @@ def _candidates(memory: InferenceMemory, worst: StageMemory) -> Iterator[Suggest
     def changed(**values: Any) -> Scenario:
         return replace(scenario, inference=replace(inference, **values))
 
+    if not scenario.model.stacks:  # only the weights' size is known
+        yield from _more_devices(memory, needed)
+        return
     yield from _kv_changes(memory, needed)
     yield from _format_changes(scenario, worst)
     if inference.batch_size > 1:
@@ -199,10 +209,7 @@ def _candidates(memory: InferenceMemory, worst: StageMemory) -> Iterator[Suggest
     if context >= max(SHORTEST_CONTEXT, asked):
         effect = f"context {format_length(context)} in place of {format_length(inference.context)}"
         yield _tried(changed(max_context=context), {"inference.max_context": context}, needed, effect)
-    count = fewest_devices(scenario)
-    if count is not None and count > memory.deployment.layout.devices:
-        change = {"devices": count, **_degrees_dropped(scenario.parallel)}
-        yield _tried(replace(scenario, devices=count, parallel=Parallel()), change, needed, f"{count} devices")
+    yield from _more_devices(memory, needed)
     if scenario.hardware.kind in NO_CONTEXT_KINDS:
         return  # its memory is the host's
     experts = experts_on_host(scenario)
@@ -215,6 +222,15 @@ def _candidates(memory: InferenceMemory, worst: StageMemory) -> Iterator[Suggest
         after = with_layers(scenario, layers)
         effect = f"{layers} of {scenario.model.num_layers} layers on the device, {_on_host(after)} on the host (slow)"
         yield _tried(after, {"inference.gpu_layers": layers}, needed, effect)
+
+
+def _more_devices(memory: InferenceMemory, needed: Number) -> Iterator[Suggestion]:
+    """The fewest devices that hold it, laid out by default."""
+    scenario = memory.deployment.scenario
+    count = fewest_devices(scenario)
+    if count is not None and count > memory.deployment.layout.devices:
+        change = {"devices": count, **_degrees_dropped(scenario.parallel)}
+        yield _tried(replace(scenario, devices=count, parallel=Parallel()), change, needed, f"{count} devices")
 
 
 def _degrees_dropped(parallel: Parallel) -> dict[str, Any]:

@@ -62,12 +62,13 @@ def read_config(document: Document, name: str) -> Model:
         read = generic.read
     model = read(keys)
     stored, unquantized = stored_format(outer, keys, model.num_layers)
-    towers, image_tokens = _towers(levels)
+    towers, image_tokens, encoder_length = _towers(levels)
     _note_ahead(keys, model)
     _note_unread(outer)
     return replace(
         model, name=name, family=family, stacks=(*model.stacks, *towers), weight_format=model.weight_format or stored,
         unquantized=(*model.unquantized, *unquantized), image_tokens=model.image_tokens or image_tokens,
+        encoder_length=model.encoder_length or encoder_length,
         notes=(*model.notes, *outer.notes),
     )  # fmt: skip
 
@@ -140,15 +141,17 @@ def defaults_of(family: str) -> dict[str, Any]:
     return found
 
 
-def _towers(levels: list[Keys]) -> tuple[list[Stack], int]:
-    """Vision and audio towers of the configuration and its sections, and the context that one image takes."""
+def _towers(levels: list[Keys]) -> tuple[list[Stack], int, int | None]:
+    """Vision and audio towers of the configuration and its sections, the context that one image takes, and the
+    entries of one image that cross attention keeps."""
     around = [level for level in levels if level is not levels[-1] or any(level.data.get(name) for name in TOWERS)]
     if not around:
-        return [], 0
+        return [], 0, None
     from calc.importers.families import towers
 
     found = [stack for level in around for stack in towers.read(level)]
-    return found, max(towers.image_tokens(level) for level in around)
+    kept = next((length for level in around if (length := towers.encoder_length(level))), None)
+    return found, max(towers.image_tokens(level) for level in around), kept
 
 
 def _note_ahead(keys: Keys, model: Model) -> None:

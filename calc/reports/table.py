@@ -11,7 +11,7 @@ import textwrap
 
 from calc.estimate import Estimate
 from calc.reports import view
-from calc.units import format_bytes
+from calc.units import format_bytes, format_count
 
 WIDTH = 79
 BAR = 28
@@ -39,7 +39,8 @@ def render(estimate: Estimate, units: str = "GiB") -> str:
     """The whole report of one estimate."""
     word = view.verdict(estimate)
     line = view.verdict_line(estimate, units)
-    lines = [coloured(word, COLOURS[word]) + line[len(word) :], *wrap(view.heading(estimate)),
+    first, *rest = wrap(line)
+    lines = [coloured(word, COLOURS[word]) + first[len(word) :], *rest, *wrap(view.heading(estimate)),
              *wrap(view.workload(estimate)), ""]  # fmt: skip
     lines += _breakdown(estimate, units)
     lines += ["", "Limits", *_pairs(view.limit_rows(estimate, units))]
@@ -66,15 +67,27 @@ def _breakdown(estimate: Estimate, units: str) -> list[str]:
     lines = [f"  {title:26}{units:>10}  of {format_bytes(usable, units)} usable"]
     for row in view.components(estimate):
         if row.value:
-            amount = format_bytes(row.value, units).split()[0]
-            lines.append(f"  {row.title:26}{amount:>10}  {bar(row.value, usable)}")
+            lines.append(f"  {row.title:26}{amount(row.value, units, 10):>10}  {bar(row.value, usable)}")
     needed = float(estimate.memory.value)
     low, high = view.range_of(estimate)
-    span = f"  ({format_bytes(low, units).split()[0]} to {format_bytes(high, units)})" if high > low else ""
+    span = f"  ({amount(low, units, 10)} to {amount(high, units, 10)} {units})" if high > low else ""
     where = f" ({estimate.worst.stage.label})" if estimate.layout.pipeline > 1 else ""
-    lines.append(f"  {'needed' + where:26}{format_bytes(needed, units).split()[0]:>10}  "
-                 f"{needed / usable if usable else 0:.0%}{span}")  # fmt: skip
+    share = f"{needed / usable:.0%}" if needed < 100 * usable else "over 99x"
+    lines.append(f"  {'needed' + where:26}{amount(needed, units, 10):>10}  {share}{span}")
     return lines
+
+
+def amount(value: float, units: str, width: int) -> str:
+    """Bytes in `units`, without their name, in at most `width` columns; digits go as the number grows."""
+    texts = (format_bytes(value, units, digits).split()[0] for digits in (2, 0))
+    size = float(format_bytes(1, units, 20).split()[0])
+    return next((text for text in texts if len(text) <= width), f"{value * size:.2e}")
+
+
+def count(value: float, width: int) -> str:
+    """A count in at most `width` columns: in full, or with three digits and a suffix."""
+    text = f"{value:,.0f}"
+    return text if len(text) <= width else format_count(value)
 
 
 def _suggestions(estimate: Estimate, units: str) -> list[str]:
@@ -102,14 +115,13 @@ def wrap(text: str, indent: str = "", hang: str = "", width: int = WIDTH) -> lis
 def side_by_side(estimates: list[Estimate], units: str = "GiB") -> str:
     """Several devices, a line each, for one model and workload."""
     first = estimates[0]
-    lines = [first.scenario.model.title or first.scenario.model.name, *wrap(view.workload(first)), ""]
+    lines = [*wrap(first.scenario.model.title or first.scenario.model.name), *wrap(view.workload(first)), ""]
     lines.append(f"{'device':26}{'verdict':14}{'needs':>8}{'usable':>8}{'context':>9}{'batch':>7}{'$/h':>7}")
     for estimate in estimates:
         name = estimate.scenario.hardware.name
         count = f"{estimate.layout.devices} x " if estimate.layout.devices > 1 else ""
         word = view.verdict(estimate)
-        needs = format_bytes(float(estimate.memory.value), units).split()[0]
-        usable = format_bytes(estimate.usable_bytes, units).split()[0]
+        needs, usable = (amount(float(size), units, 7) for size in (estimate.memory.value, estimate.usable_bytes))
         start = f"{(count + name)[:25]:26}{coloured(f'{word:14}', COLOURS[word])}{needs:>8}{usable:>8}"
         lines.append(start + (_room(estimate) if estimate.feasible else f"  {view.way_out(estimate)}"[:23]))
     lines += ["", *wrap(f"needs and usable: {units} per device. context and batch: the largest that fit, the other as "
@@ -120,6 +132,7 @@ def side_by_side(estimates: list[Estimate], units: str = "GiB") -> str:
 def _room(estimate: Estimate) -> str:
     """Largest context and batch, and the price, as columns."""
     price = estimate.scenario.hardware.usd_per_hour
-    cost = f"{price[0] * estimate.layout.devices:,.2f}" if price else "-"
+    dollars = price[0] * estimate.layout.devices if price else 0.0
+    cost = "-" if not price else f"{dollars:.2f}" if dollars < 1000 else count(dollars, 6)
     context, batch = estimate.limits["max_context"], estimate.limits["max_batch_size"]
-    return f"{'any' if context is None else f'{context:,}':>9}{f'{batch:,}':>7}{cost:>7}"
+    return f"{'any' if context is None else count(context, 8):>9}{count(batch, 6):>7}{cost:>7}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from calc.estimate import Estimate
 from calc.ledger import Term
-from calc.units import format_bytes, format_length
+from calc.units import PB, format_bytes, format_bytes_fitting, format_length
 
 TITLES = {
     "weights": "weights", "kv_cache": "KV cache", "state_cache": "state cache", "activations": "activations",
@@ -91,6 +91,10 @@ def limit_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str]]:
     """What was solved for: title and answer."""
     limits, inference = estimate.limits, estimate.scenario.inference
     rows = []
+    fewest = limits["fewest_devices"]
+    devices = ("fewest devices", f"{fewest:,}" if fewest else "more than 1,024")
+    if not estimate.scenario.model.stacks:
+        return [devices, ("context, batch", "not known: only the size of the weights is")]
     context, by_memory = limits["max_context"], limits["max_context_by_memory"]
     if context is None:
         answer = "no limit (nothing grows with it)"
@@ -104,8 +108,7 @@ def limit_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str]]:
     rows.append((f"max context at batch {inference.batch_size:,}", answer))
     batch = limits["max_batch_size"]
     rows.append((f"max batch at context {format_length(inference.context)}", f"{batch:,}" if batch else "none"))
-    fewest = limits["fewest_devices"]
-    rows.append(("fewest devices", f"{fewest:,}" if fewest else "more than 1,024"))
+    rows.append(devices)
     if limits["kv_bytes_per_token"]:
         tokens = limits["kv_cache_tokens"] or 0
         rows.append(("KV cache", f"{limits['kv_bytes_per_token']:,.0f} bytes per token; room for {tokens:,} tokens"))
@@ -138,8 +141,10 @@ def way_out(estimate: Estimate) -> str:
 
 def suggestion_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[bool, str, str]]:
     """Whether a change is enough, what it is, what it saves."""
-    return [(found.fits, found.effect, f"saves {format_bytes(float(found.saved), units)}")
-            for found in estimate.suggestions]  # fmt: skip
+    def amount(saved: float) -> str:
+        return format_bytes(saved, units) if saved < PB else format_bytes_fitting(saved, units)
+
+    return [(found.fits, found.effect, f"saves {amount(float(found.saved))}") for found in estimate.suggestions]
 
 
 def assumption_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str, str]]:

@@ -43,6 +43,10 @@ EQUAL: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
                           "num_hidden_layers": c["num_layers"], "intermediate_size": c["ffn_hidden_size"],
                           "num_key_value_heads": c["multi_query_group_num"], "head_dim": c["kv_channels"],
                           "attention_bias": c["add_qkv_bias"]},
+    "exaone": lambda c: {"model_type": "llama", "num_hidden_layers": c["num_layers"]},
+    "bailing_moe": lambda c: {"model_type": "glm4_moe", "use_qk_norm": False, "attention_bias": c["use_qkv_bias"],
+                              "head_dim": c["hidden_size"] // c["num_attention_heads"],
+                              "n_routed_experts": c["num_experts"], "n_shared_experts": c["num_shared_experts"]},
     "deepseek": lambda c: {"model_type": "glm4_moe", "use_qk_norm": False, "attention_bias": False,
                            "head_dim": c["hidden_size"] // c["num_attention_heads"]},
 }  # fmt: skip
