@@ -24,7 +24,7 @@ cheapest first.
 \b
 Examples:
   llm-calc fit llama-3.1-70b h100-sxm
-  llm-calc fit llama-3.1-70b h100-sxm --devices 4 --context 32k --kv-format fp8
+  llm-calc fit llama-3.1-70b h100-sxm --devices 4 --context 32k --batch 16
   llm-calc fit mixtral-8x7b rtx-4090 rtx-5090 l40s --weight-format q4_k_m
   llm-calc fit ./model.gguf apple-m4-max-128gb
   llm-calc fit qwen3-32b --top 10

@@ -51,7 +51,7 @@ def render(estimate: Estimate, units: str = "GiB") -> str:
     if assumptions:
         lines += ["", "Assumed (value, range, source)"]
         for title, value, source in assumptions:
-            lines += wrap(f"{title} {value}: {source}", indent="  ", hang="    ")
+            lines += wrap(f"{title} {value}" + (f": {source}" if source else ""), indent="  ", hang="    ")
     if estimate.notes:
         lines += ["", "Notes"]
         for note in estimate.notes:

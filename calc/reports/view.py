@@ -157,7 +157,8 @@ def assumption_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, s
             continue
         value = format_bytes(float(term.value), units)
         span = f"{format_bytes(float(low), units).split()[0]} to {format_bytes(float(high), units)}"
-        rows.append((term.name.rpartition(".")[2], f"{value} ({span})", term.note))
+        source = next((inner.note for inner in term.walk() if inner.note), "")
+        rows.append((term.name.rpartition(".")[2], f"{value} ({span})", source))
     return rows
 
 

@@ -28,11 +28,13 @@ MARK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def run(command: str) -> str:
-    """What a command prints, as a console block."""
+    """What a command prints: as it is where that is Markdown, else as a console block."""
     os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # nobody's own records
     result = CliRunner().invoke(app, command.split()[1:], prog_name="llm-calc", terminal_width=79, color=False)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
+    if command.endswith("--format markdown"):
+        return f"\n{result.output.rstrip()}\n\n"
     return f"```console\n$ {command}\n{result.output.rstrip()}\n```\n"
 
 

@@ -295,6 +295,7 @@ def deepseek_v4(c: Keys) -> Model:
 
     The tables of the layers that choose experts by token are buffers and not counted.
     """
+    c.ignore("qk_rope_head_dim")  # a share of head_dim, which is given whole
     count, hidden, streams = c.layers(*LAYERS), c.whole(*HIDDEN), c.whole("hc_mult", default=4)
     types = _compression(c, count)
     near = CompressedAttention(
