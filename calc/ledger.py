@@ -44,10 +44,15 @@ class Term:
         """The equation in symbols."""
         if self.function is not None:
             return section(self.function, "Equation")
-        names = [term.name.rpartition(".")[2] for term in self.terms]
+        names = [term.name_under(self) for term in self.terms]
         if self.combines == "largest":
             return f"max({', '.join(names)})"
         return " + ".join(names)
+
+    def name_under(self, outer: Term) -> str:
+        """The name without what the enclosing term's name says already."""
+        prefix = outer.name + "."
+        return self.name.removeprefix(prefix) if self.name.startswith(prefix) else self.name.rpartition(".")[2]
 
     @property
     def source(self) -> str:

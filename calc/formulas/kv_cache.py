@@ -60,6 +60,7 @@ def cache_bytes(
     --------
     bytes = layers * sequences * ceil(entries / context_parallel) * ceil(heads / tensor) * vector_bytes
     (heads are not divided where every rank reads all of the cache, as with a latent)
+    entries = min(context, window, budget) / stride, rounded up to whole blocks; 1 for a recurrent state
 
     Parameters
     ----------

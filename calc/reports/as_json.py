@@ -52,6 +52,7 @@ def as_dict(estimate: Estimate) -> dict[str, Any]:
             "usable_bytes": whole(round(scenario.usable_bytes)),
             "per_device_bytes": sum(rows.values()),
             "allocated_bytes": whole(round(worst.allocated)), "reserved_bytes": whole(round(worst.reserved)),
+            "engine_bytes": whole(round(scenario.usable_bytes)) if scenario.utilization < 1 else None,
             "low_bytes": round(low), "high_bytes": round(high),
             "worst_device": worst.stage.label, "worst_instant": worst.instant.name.rpartition(".")[2],
             "components": rows,

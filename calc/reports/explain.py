@@ -98,7 +98,7 @@ def _lines(term: Term, units: str) -> list[str]:
     if term.terms:
         lines += ["", "Made of"]
         for inner in term.terms:
-            lines += _branch(inner, units, 1)
+            lines += _branch(inner, term, units, 1)
         formulas: dict[object, Term] = {}
         for inner in term.walk():
             if inner.function is not None and inner.value > getattr(formulas.get(inner.function), "value", -1):
@@ -140,12 +140,11 @@ def _number(value: Any) -> str:
     return f"{plain:,}" if isinstance(plain, int | float) and not isinstance(plain, bool) else str(plain)
 
 
-def _branch(term: Term, units: str, depth: int) -> list[str]:
-    name = term.name.rpartition(".")[2]
-    label = f"{'  ' * depth}{name}"
+def _branch(term: Term, outer: Term, units: str, depth: int) -> list[str]:
+    label = f"{'  ' * depth}{term.name_under(outer)}"
     lines = [f"{label:38}{format_bytes_fitting(float(term.value), units):>14}  {_inputs(term)}".rstrip()[:79]]
     for inner in term.terms:
-        lines += _branch(inner, units, depth + 1)
+        lines += _branch(inner, term, units, depth + 1)
     return lines
 
 

@@ -114,6 +114,10 @@ def limit_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str]]:
         rows.append(("KV cache", f"{limits['kv_bytes_per_token']:,.0f} bytes per token; room for {tokens:,} tokens"))
     if limits["state_bytes_per_sequence"]:
         rows.append(("recurrent state", f"{limits['state_bytes_per_sequence']:,.0f} bytes per sequence"))
+    if estimate.scenario.utilization < 1:
+        taken = format_bytes(estimate.usable_bytes, units)
+        rows.append(("taken by the engine", f"{taken}, {estimate.scenario.utilization:.0%} of the device, needed or "
+                     "not; the rest of it holds cache"))  # fmt: skip
     rows.append((f"weights per device, {units}", formats_line(limits["formats"], units)))
     if estimate.host_bytes:
         rows.append(("host memory", f"{format_bytes(float(estimate.host_bytes), units)}"))
