@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from calc.architecture.model import Layer, Model, Stack
 from calc.architecture.part import Cache, Part, Weight
@@ -170,16 +171,20 @@ def weights_term(deployment: Deployment, stage: Stage, name: str = "memory.weigh
     """Weights that a device (or, with `host`, its share of the host) holds, by the groups that parts belong to."""
     multiple = deployment.scenario.software.vocabulary_multiple
     storage = deployment.storage
-    groups: dict[str, list[Term]] = {}
+    counts: dict[tuple[Any, ...], int] = {}
     for placed in placed_weights(deployment, stage, host=host):
         part, weight = placed.part, placed.weight
         inputs, outputs, copies = shard(weight, deployment.layout, multiple)
         formats = ([(storage.ends(weight, placed.stack.name, part.group), 1)] if placed.layer is None
                    else storage.layers(placed.stack, placed.layer, weight, placed.indices, part.group))  # fmt: skip
         for format_, layers in formats:
-            term = computed(f"{name}.{part.group}.{weight.name}", weight_bytes, layers=layers, copies=copies,
-                            inputs=inputs, outputs=outputs, bias=int(weight.bias), format=format_)  # fmt: skip
-            groups.setdefault(part.group, []).append(term)
+            same = (part.group, weight.name, copies, inputs, outputs, int(weight.bias), format_)
+            counts[same] = counts.get(same, 0) + layers
+    groups: dict[str, list[Term]] = {}
+    for (group, weight_name, copies, inputs, outputs, bias, format_), layers in counts.items():
+        term = computed(f"{name}.{group}.{weight_name}", weight_bytes, layers=layers, copies=copies, inputs=inputs,
+                        outputs=outputs, bias=bias, format=format_)  # fmt: skip
+        groups.setdefault(group, []).append(term)
     return total(name, [total(f"{name}.{group}", terms) for group, terms in groups.items()])
 
 

@@ -26,7 +26,11 @@ def find(root: Term, name: str) -> Term:
     UnknownNameError
         No term has the name (the nearest are named), or several do (they are listed).
     """
-    terms = {term.name: term for term in root.walk() if term.name}
+    named: dict[str, list[Term]] = {}
+    for term in root.walk():
+        if term.name:
+            named.setdefault(term.name, []).append(term)
+    terms = {full: found[0] if len(found) == 1 else total(full, found, found[0].unit) for full, found in named.items()}
     wanted = name.strip().lower().replace("-", "_")
     if wanted in terms:
         return terms[wanted]
