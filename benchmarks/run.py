@@ -1,6 +1,6 @@
 """Speed and memory: start-up, estimates per second. Run it before and after a change to a hot path.
 
-    python benchmarks/run.py
+python benchmarks/run.py
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ from calc.specs.software import ASSUMED, Assumed, Software
 from calc.specs.workload import Inference
 
 
-
 def exactly(value: float) -> Assumed:
     """A quantity without a range."""
     return Assumed(value=value, low=value, high=value, source="test")

@@ -26,10 +26,57 @@ def test_there_are_enough():
     assert len(NODES) >= 40
 
 
-CONTRACT = """v100-sxm2-16gb v100-sxm2-32gb a100-sxm-40gb a100-sxm-80gb a100-pcie-80gb a10 a10g a40 rtx-a6000 l4 l40s t4
-h100-sxm h100-pcie h100-nvl h200-sxm h200-nvl h800-sxm h20 gh200 b200-sxm b300-sxm gb200 gb300 rtx-2080-ti rtx-3090 rtx-4090
-rtx-5090 rtx-6000-ada rtx-pro-6000 dgx-spark mi250x mi300x mi325x mi355x rtx-4060-ti-16gb gaudi-2 gaudi-3 tpu-v4 tpu-v5e
-tpu-v5p tpu-v6e tpu-v7 trainium1 trainium2 inferentia2 ascend-910b apple-m2-ultra-192gb apple-m4-max-128gb""".split()
+CONTRACT = [
+    "v100-sxm2-16gb",
+    "v100-sxm2-32gb",
+    "a100-sxm-40gb",
+    "a100-sxm-80gb",
+    "a100-pcie-80gb",
+    "a10",
+    "a10g",
+    "a40",
+    "rtx-a6000",
+    "l4",
+    "l40s",
+    "t4",
+    "h100-sxm",
+    "h100-pcie",
+    "h100-nvl",
+    "h200-sxm",
+    "h200-nvl",
+    "h800-sxm",
+    "h20",
+    "gh200",
+    "b200-sxm",
+    "b300-sxm",
+    "gb200",
+    "gb300",
+    "rtx-2080-ti",
+    "rtx-3090",
+    "rtx-4090",
+    "rtx-5090",
+    "rtx-6000-ada",
+    "rtx-pro-6000",
+    "dgx-spark",
+    "mi250x",
+    "mi300x",
+    "mi325x",
+    "mi355x",
+    "rtx-4060-ti-16gb",
+    "gaudi-2",
+    "gaudi-3",
+    "tpu-v4",
+    "tpu-v5e",
+    "tpu-v5p",
+    "tpu-v6e",
+    "tpu-v7",
+    "trainium1",
+    "trainium2",
+    "inferentia2",
+    "ascend-910b",
+    "apple-m2-ultra-192gb",
+    "apple-m4-max-128gb",
+]
 """Names that other programs may rely on."""
 
 
@@ -38,7 +85,9 @@ def test_names_that_are_public_interface(name):
     assert load.hardware(name).name in (name, *DEVICES)
 
 
-@pytest.mark.parametrize(("alias", "name"), [("h100", "h100-sxm"), ("a100", "a100-sxm-80gb"), ("apple-m4-max", "apple-m4-max-128gb")])
+@pytest.mark.parametrize(
+    ("alias", "name"), [("h100", "h100-sxm"), ("a100", "a100-sxm-80gb"), ("apple-m4-max", "apple-m4-max-128gb")]
+)
 def test_aliases_that_are_public_interface(alias, name):
     assert load.hardware(alias).name == name
 
@@ -69,7 +118,7 @@ def test_a_device(name):
         while steps:  # names of slices hold dots themselves
             key = next((".".join(steps[:n]) for n in range(len(steps), 0, -1) if ".".join(steps[:n]) in holder), None)
             assert key is not None, f"derived.{derived} names no figure"
-            holder, steps = holder[key], steps[len(key.split(".")):]
+            holder, steps = holder[key], steps[len(key.split(".")) :]
         assert holder is not None, f"derived.{derived} names a figure that isn't given"
         assert data["derived"][derived], "derived from what?"
 

@@ -28,17 +28,24 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps(SMALL_CONFIG))
     (tmp_path / "card.yaml").write_text(json.dumps(SMALL_DEVICE))
-    (tmp_path / "good.yaml").write_text(yaml.safe_dump(
-        {"schema": 1, "name": "good", "task": "infer", "model": SMALL_CONFIG, "hardware": SMALL_DEVICE}))
-    (tmp_path / "large.yaml").write_text(yaml.safe_dump(
-        {"name": "large", "model": SMALL_CONFIG, "hardware": SMALL_DEVICE, "inference": {"batch_size": 10**6}}))
-    (tmp_path / "wrong.yaml").write_text("name: wrong\nmodel: ./model.json\nhardware: h100-sxm\ninference:\n  bach_size: 4\n")
+    (tmp_path / "good.yaml").write_text(
+        yaml.safe_dump({"schema": 1, "name": "good", "task": "infer", "model": SMALL_CONFIG, "hardware": SMALL_DEVICE})
+    )
+    (tmp_path / "large.yaml").write_text(
+        yaml.safe_dump(
+            {"name": "large", "model": SMALL_CONFIG, "hardware": SMALL_DEVICE, "inference": {"batch_size": 10**6}}
+        )
+    )
+    (tmp_path / "wrong.yaml").write_text(
+        "name: wrong\nmodel: ./model.json\nhardware: h100-sxm\ninference:\n  bach_size: 4\n"
+    )
     return tmp_path
 
 
 @pytest.fixture
 def run(here, monkeypatch, capsys):
     """Run the command line as `llm-calc` does; gives exit status, standard output, standard error."""
+
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["llm-calc", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
@@ -172,7 +179,9 @@ def test_a_report_of_several_files_and_documents(run, here):
 
 def test_a_bad_document_is_an_error_in_its_place(run, here):
     wrong = "name: wrong\nmodel: ./model.json\nhardware: h100-smx\n"
-    (here / "three.yaml").write_text((here / "good.yaml").read_text() + "---\n" + wrong + "---\n" + (here / "large.yaml").read_text())
+    (here / "three.yaml").write_text(
+        (here / "good.yaml").read_text() + "---\n" + wrong + "---\n" + (here / "large.yaml").read_text()
+    )
     code, out, err = run("report", "three.yaml", "--format", "json")
     found = json.loads(out)
     assert code == 2, "two, although one doesn't fit"
@@ -387,7 +396,9 @@ def test_as_a_process(here):
 
 
 def test_a_reader_that_leaves_a_pipe_is_no_error(here):
-    command = f"'{sys.executable}' -c 'from calc.cli import main; main()' list hardware | head -n 1; echo ${{PIPESTATUS[0]}}"
+    command = (
+        f"'{sys.executable}' -c 'from calc.cli import main; main()' list hardware | head -n 1; echo ${{PIPESTATUS[0]}}"
+    )
     answer = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=False, timeout=60)
     assert answer.stderr == ""
     assert answer.stdout.splitlines()[-1] == "0"

@@ -30,22 +30,29 @@ def test_facts_come_from_the_parts():
 
 def test_messages():
     assert error(Layout(tensor=2)) == (
-        "data 1 x tensor 2 x pipeline 1 x context 1 is 2 devices, not 16; devices could be 2")
+        "data 1 x tensor 2 x pipeline 1 x context 1 is 2 devices, not 16; devices could be 2"
+    )
     assert error(Layout(tensor=5, pipeline=2), Facts(**{**as_dict(FACTS), "devices": 10})) == (
         "tensor 5 does not divide the heads and inner widths (greatest common divisor 48); "
-        "parallel.tensor could be 2, 3, 4, 6")
+        "parallel.tensor could be 2, 3, 4, 6"
+    )
     assert error(Layout(pipeline=64), Facts(**{**as_dict(FACTS), "devices": 64})) == (
-        "pipeline 64 is more than the 60 layers; parallel.pipeline could be 57, 58, 59, 60")
+        "pipeline 64 is more than the 60 layers; parallel.pipeline could be 57, 58, 59, 60"
+    )
     assert error(Layout(tensor=16, expert=12), FACTS) == (
         "expert 12 does not divide the 160 experts; parallel.expert could be 5, 8, 10, 16; "
-        "expert 12 x expert_tensor 1 does not divide the 16 devices of a stage; parallel.expert could be 2, 4, 8, 16")
+        "expert 12 x expert_tensor 1 does not divide the 16 devices of a stage; parallel.expert could be 2, 4, 8, 16"
+    )
     assert error(Layout(tensor=16, expert=2), Facts(**{**as_dict(FACTS), "experts": 0, "expert_pieces": 0})) == (
-        "expert parallelism needs a model with experts; parallel.expert could be 1")
+        "expert parallelism needs a model with experts; parallel.expert could be 1"
+    )
     assert error(Layout(tensor=16, expert_tensor=5)).startswith(
         "expert_tensor 5 does not divide the experts' inner width 1536; parallel.expert_tensor could be 2, 3, 4, 6; "
-        "expert_tensor 5 does not divide the 16 devices of a stage; parallel.expert_tensor could be 1, 2, 4, 8; ")
+        "expert_tensor 5 does not divide the 16 devices of a stage; parallel.expert_tensor could be 1, 2, 4, 8; "
+    )
     assert error(Layout(tensor=16, expert=32)).endswith(
-        "expert 32 x expert_tensor 1 does not divide the 16 devices of a stage; parallel.expert could be 2, 4, 8, 16")
+        "expert 32 x expert_tensor 1 does not divide the 16 devices of a stage; parallel.expert could be 2, 4, 8, 16"
+    )
 
 
 def as_dict(known: Facts) -> dict:
@@ -84,7 +91,9 @@ def test_the_legal_values_of_a_rule_satisfy_it(rule, found, known):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 @given(st.lists(layouts, min_size=1, max_size=8), known_facts)
 def test_one_plan_or_many_get_the_same_answer(rule, plans, known):
-    columns = {name: numpy.array([float(getattr(plan, name)) for plan in plans]) for name in Layout.__dataclass_fields__}
+    columns = {
+        name: numpy.array([float(getattr(plan, name)) for plan in plans]) for name in Layout.__dataclass_fields__
+    }
     expected = [bool(rule.holds(plan, known)) for plan in plans]
     answer = numpy.broadcast_to(rule.holds(Layout(**columns), known), len(plans))
     assert expected == answer.tolist()
@@ -101,7 +110,9 @@ given_degree = st.one_of(st.none(), st.sampled_from([1, 2, 3, 4, 8, 16]))
 @given(models, st.one_of(st.none(), st.integers(1, 128)), given_degree, given_degree, given_degree,
        st.sampled_from([1, 2]), st.sampled_from([1, 2, 8]))  # fmt: skip
 def test_a_layout_that_is_made_uses_every_device(model, devices, data, tensor, pipeline, context, expert):
-    asked = scenario(model, devices=devices, data=data, tensor=tensor, pipeline=pipeline, context=context, expert=expert)
+    asked = scenario(
+        model, devices=devices, data=data, tensor=tensor, pipeline=pipeline, context=context, expert=expert
+    )
     try:
         found, _notes = layout(asked)
     except LayoutError as refused:
@@ -125,7 +136,8 @@ def test_devices_that_the_degrees_do_not_divide():
     with pytest.raises(LayoutError) as caught:
         layout(scenario(dense(), devices=10, tensor=4))
     assert str(caught.value) == (
-        "10 devices is not a multiple of tensor 4 x pipeline 1 x context 1 = 4; devices could be 8 or 12")
+        "10 devices is not a multiple of tensor 4 x pipeline 1 x context 1 = 4; devices could be 8 or 12"
+    )
     with pytest.raises(LayoutError, match="devices could be 4"):
         layout(scenario(dense(), devices=3, tensor=4))
     with pytest.raises(LayoutError, match=r"is 16 devices, not 8; devices could be 16"):

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 import calc.formulas
 from calc.ledger import section
-from calc.specs.formats import format_named
 from calc.specs.format_records import Block
+from calc.specs.formats import format_named
 
-MODULES = [importlib.import_module(f"calc.formulas.{module.name}") for module in pkgutil.iter_modules(calc.formulas.__path__)]
+MODULES = [
+    importlib.import_module(f"calc.formulas.{module.name}") for module in pkgutil.iter_modules(calc.formulas.__path__)
+]
 UNIT = re.compile(r"\[([^\]\[]+)\]")
 UNITS = {"1", "byte", "bit", "token", "s", "FLOP", "FLOP/s", "byte/s", "byte/token", "W", "dollar", "dollar/s", "byte/FLOP",
          "FLOP/token", "token/s", "kWh", "kg"}  # fmt: skip

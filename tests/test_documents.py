@@ -139,7 +139,7 @@ def test_deep_json_ends_in_an_error_in_bounded_time(text, form):
 
 
 def test_depth_up_to_the_bound_is_read():
-    for text in ("[" * documents.MAX_DEPTH + "]" * documents.MAX_DEPTH, ):
+    for text in ("[" * documents.MAX_DEPTH + "]" * documents.MAX_DEPTH,):
         assert load_yaml(text, "s")[0].data == load_json(text, "s").data
     with pytest.raises(FileError, match="nested more than 40 deep"):
         load_json("[" * 41 + "]" * 41, "s")
@@ -195,7 +195,7 @@ def test_files(tmp_path):
     path = tmp_path / "bom.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1")
     assert load_file(path)[0].data == {"a": 1}
-    path.write_bytes(b"\xef\xbb\xbf{\"a\": 1}")
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert load_file(path)[0].data == {"a": 1}
     path.write_text("{a: 1, b: [x]}")  # flow YAML starts as JSON does
     assert load_file(path)[0].data == {"a": 1, "b": ["x"]}
@@ -245,7 +245,7 @@ def test_any_text_is_data_or_our_error(text):
 
 @given(st.binary(max_size=200))
 @example(b"\xff\xfe\x00")
-@example(b"{\"a\":\"\xed\xa0\x80\"}")
+@example(b'{"a":"\xed\xa0\x80"}')
 def test_any_bytes_are_data_or_our_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
     path.write_bytes(content)

@@ -40,7 +40,10 @@ def test_hints():
 
 def test_unknown_keys_and_names():
     key = unknown("key", "tensr", CHOICES, "a.yaml:3: parallel.tensr")
-    assert (type(key), str(key)) == (UnknownKeyError, "a.yaml:3: parallel.tensr: unknown key 'tensr'; did you mean tensor?")
+    assert (type(key), str(key)) == (
+        UnknownKeyError,
+        "a.yaml:3: parallel.tensr: unknown key 'tensr'; did you mean tensor?",
+    )
     name = unknown("model", "x", ["llama"])
     assert (type(name), str(name)) == (UnknownNameError, "unknown model 'x'; choose from llama")
 

@@ -160,7 +160,8 @@ def test_formats_that_are_decided():
     assert decided(hardware=old) == ("fp16", "fp16", ())
     assert decided(hardware=device(peak={"fp32": 1e13}))[:2] == ("fp32", "fp32")
     assert decided(hardware=old, weight_format="bf16")[2] == (
-        "device does not compute in bf16: weights of that size are computed in fp16",)
+        "device does not compute in bf16: weights of that size are computed in fp16",
+    )
     assert decided(weight_format="fp8")[2] == ("device does not compute in fp8: weights in fp8 are widened to bf16",)
     assert decided(hardware=device(peak={"bf16": 1e15, "fp8": 2e15}), weight_format="fp8")[2] == ()
     own = replace(dense(), weight_format="gptq-4bit-g128")

@@ -50,7 +50,9 @@ def test_stages_sum_to_the_model_and_a_tied_table_again(name, pipeline):
 @pytest.mark.parametrize("tensor", [2, 4, 8])
 def test_tensor_shards_sum_to_the_model_and_what_is_replicated(name, tensor):
     model = MODELS[name]
-    one, here = (list(memory(model, weight_format="bf16", tensor=degree).at(1, 1).weights.walk()) for degree in (1, tensor))
+    one, here = (
+        list(memory(model, weight_format="bf16", tensor=degree).at(1, 1).weights.walk()) for degree in (1, tensor)
+    )
     replicated = sum(term.value for term, alone in zip(here, one, strict=True)
                      if not term.terms and term.value == alone.value)  # fmt: skip
     assert here[0].value * tensor == one[0].value + replicated * (tensor - 1)
@@ -118,7 +120,9 @@ def test_what_tensor_parallelism_divides_of_the_cache():
         found = memory(model, tensor=tensor)
         return found.stage_at(found.stages[0], 1000, 1).kv_cache.value
 
-    assert [cache(dense(), tensor) for tensor in (1, 8, 16)] == [131072000, 16384000, 16384000], "8 heads, then replicated"
+    assert [cache(dense(), tensor) for tensor in (1, 8, 16)] == [131072000, 16384000, 16384000], (
+        "8 heads, then replicated"
+    )
     assert cache(MODELS["latent"], 1) == cache(MODELS["latent"], 8) == 70272000, "a latent is replicated"
 
 

@@ -146,7 +146,9 @@ def test_budgets(text, expected):
     assert expected == pytest.approx(kv_budget(text))
 
 
-@pytest.mark.parametrize("text", [0, -1, 0.5, 1.5, "0%", "101%", "x%", "", None, True, [], {}, "half", "1/2", float("nan")])
+@pytest.mark.parametrize(
+    "text", [0, -1, 0.5, 1.5, "0%", "101%", "x%", "", None, True, [], {}, "half", "1/2", float("nan")]
+)
 def test_budgets_that_mean_nothing(text):
     with pytest.raises(CalcError, match="kv_budget is a share up to 100% or a whole number of tokens, got"):
         kv_budget(text)

@@ -105,7 +105,9 @@ def test_paths_that_lead_nowhere(user):
         load.hardware("none.yaml")
 
 
-@pytest.mark.parametrize("name", ["", " ", ".", "..", "../hardware/h100-sxm", "h100-sxm\0", "x" * 5000, "h100\n", "-", "\x1b[31m"])
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", "..", "../hardware/h100-sxm", "h100-sxm\0", "x" * 5000, "h100\n", "-", "\x1b[31m"]
+)
 def test_odd_names_are_short_errors(name):
     for look in (load.hardware, load.cluster):
         try:
@@ -206,7 +208,11 @@ def test_a_node():
     node = load.cluster_from(load_yaml(
         "name: n\ndevices_per_node: 4\nnode_link: {type: x, bandwidth: 900 GB/s}\nnvme: {capacity: 4 TB, read: 7 GB/s}",
         "n.yaml")[0])  # fmt: skip
-    assert (node.devices_per_node, node.node_link["bandwidth"], node.nvme) == (4, 900e9, {"capacity": 4e12, "read": 7e9})
+    assert (node.devices_per_node, node.node_link["bandwidth"], node.nvme) == (
+        4,
+        900e9,
+        {"capacity": 4e12, "read": 7e9},
+    )
     for text, message in (("devices_per_node: 0", "n.yaml:1: devices_per_node: must be at least 1, got 0"),
                           ("nvme: {raed: 1}", "n.yaml:1: nvme.raed: unknown key 'raed'; did you mean read?"),
                           ("node_link: fast", "n.yaml:1: node_link: expected a mapping, got 'fast'")):  # fmt: skip

@@ -80,8 +80,18 @@ def test_units():
     assert "GiB" not in table.render(found, "GB")
 
 
-@pytest.mark.parametrize(("value", "capacity", "expected"), [(0, 100, ""), (-1, 100, ""), (1e-9, 100, "▏"), (50, 100, "█" * 14),
-                                                             (100, 100, "█" * 28), (101, 100, "█" * 27 + "►"), (1, 0, "█" * 27 + "►")])
+@pytest.mark.parametrize(
+    ("value", "capacity", "expected"),
+    [
+        (0, 100, ""),
+        (-1, 100, ""),
+        (1e-9, 100, "▏"),
+        (50, 100, "█" * 14),
+        (100, 100, "█" * 28),
+        (101, 100, "█" * 27 + "►"),
+        (1, 0, "█" * 27 + "►"),
+    ],
+)
 def test_bars(value, capacity, expected):
     assert expected == table.bar(value, capacity)
 
@@ -253,6 +263,6 @@ def test_explain_in_every_format():
 
 
 def test_a_scenario_document_in_every_format():
-    found = estimate(loaded(small(name="a | b, \"c\"\nd")))
+    found = estimate(loaded(small(name='a | b, "c"\nd')))
     for form in ("table", "json", "csv", "markdown"):
         assert render.estimates([found], form, "GiB")

@@ -62,7 +62,9 @@ def test_defaults():
     assert found.training is None
 
 
-@pytest.mark.parametrize("section", ["training", "parallel", "inference", "cost", "reliability", "rl", "sweep", "cluster"])
+@pytest.mark.parametrize(
+    "section", ["training", "parallel", "inference", "cost", "reliability", "rl", "sweep", "cluster"]
+)
 def test_an_empty_section_is_no_section(section):
     assert estimate(loaded(small(**{section: None}))).feasible
     assert estimate(loaded(small(**{section: {}}))).feasible

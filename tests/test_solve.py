@@ -93,7 +93,9 @@ def test_fewest_devices_hold_it_and_the_count_before_does_not(model, values):
         assert fits(replace(asked, devices=count))
 
 
-@given(models, workloads, st.one_of(st.none(), st.integers(0, 40)), st.sampled_from([64 * GIB, 2000 * GIB]), st.booleans())
+@given(
+    models, workloads, st.one_of(st.none(), st.integers(0, 40)), st.sampled_from([64 * GIB, 2000 * GIB]), st.booleans()
+)
 @settings(max_examples=10)
 def test_a_suggestion_that_fits_does_fit_when_it_is_made(model, values, gpu_layers, host, laid_out):
     degrees = {"tensor": values["devices"]} if laid_out else {}
@@ -192,12 +194,19 @@ def test_the_ladder_follows_device_and_engine(hardware, values, expected):
 @few
 def test_room_for_cache_is_what_memory_leaves(model, memory, batch, block):
     """One sequence of as many tokens as there is room for fits, and twice as many don't."""
-    asked = scenario(model, memory=memory * GIB, batch_size=batch, software=software(cache_block=block, prefill_chunk=2048))
+    asked = scenario(
+        model, memory=memory * GIB, batch_size=batch, software=software(cache_block=block, prefill_chunk=2048)
+    )
     found = estimate(asked)
     tokens = found.limits["kv_cache_tokens"]
     if tokens is None:
         assert not found.limits["kv_bytes_per_token"] or any(
-            cache.window for stack in model.stacks for run in stack.runs for part in run.layer.parts for cache in part.cache())
+            cache.window
+            for stack in model.stacks
+            for run in stack.runs
+            for part in run.layer.parts
+            for cache in part.cache()
+        )
         return
     assert tokens % block == 0
     if model.name in ("dense", "latent", "mixture", "tied"):

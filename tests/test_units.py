@@ -9,7 +9,16 @@ from strategies import values
 
 from calc import units
 from calc.errors import BadValueError
-from calc.units import EXAMPLES, SUFFIXES, format_bytes, format_bytes_fitting, format_count, format_length, parse, parse_whole
+from calc.units import (
+    EXAMPLES,
+    SUFFIXES,
+    format_bytes,
+    format_bytes_fitting,
+    format_count,
+    format_length,
+    parse,
+    parse_whole,
+)
 
 DECIMAL = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18, "Z": 1e21, "Y": 1e24}
 BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
@@ -168,7 +177,9 @@ def test_fitting_binary_units(value, expected):
     assert expected == format_bytes_fitting(value)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(999, "999 B"), (1000, "1.00 kB"), (80e9, "80.00 GB"), (2e15, "2.00 PB")])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(999, "999 B"), (1000, "1.00 kB"), (80e9, "80.00 GB"), (2e15, "2.00 PB")]
+)
 def test_fitting_decimal_units(value, expected):
     assert expected == format_bytes_fitting(value, "GB")
 

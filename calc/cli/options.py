@@ -82,7 +82,9 @@ def scenario_document(model: str, hardware: str, flags: dict[str, Any]) -> Docum
     for setting in flags.get("settings", ()):
         name, equals, text = setting.partition("=")
         if not equals or not name:
-            raise CalcError("expected KEY=VALUE, for example inference.output_length=512", f"--set {plain(setting[:60])}")
+            raise CalcError(
+                "expected KEY=VALUE, for example inference.output_length=512", f"--set {plain(setting[:60])}"
+            )
         place(data, name, parsed(text))
         labels[tuple(name.split("."))] = f"--set {plain(name[:60])}"
     return Document(data, "command line", labels=labels)

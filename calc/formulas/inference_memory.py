@@ -14,7 +14,7 @@ from calc.architecture.model import Layer, Model, Stack
 from calc.architecture.part import Cache, Part, Weight
 from calc.formulas.kv_cache import cache_bytes, cached_tokens
 from calc.formulas.sharding import overlap, shard, stage_layers
-from calc.formulas.storage import Storage, kv_vector_bytes, weight_bytes
+from calc.formulas.storage import TOWERS, Storage, kv_vector_bytes, weight_bytes
 from calc.ledger import Term, computed, total
 from calc.scenario import Scenario
 from calc.specs.formats import Format, kv_format_named
@@ -151,7 +151,7 @@ def _end_weights(deployment: Deployment, stage: Stage, host: bool) -> Iterator[P
             for part in stack.before:
                 for weight in part.weights():
                     table = weight.role in ("embedding", "position", "table")
-                    if (table and tables_on_host) == host:
+                    if weight.stored and (table and tables_on_host) == host:
                         yield Placed(part=part, weight=weight, stack=stack)
             if not is_text and not host:
                 for layer, indices in stack.kinds():
@@ -178,7 +178,8 @@ def weights_term(deployment: Deployment, stage: Stage, name: str = "memory.weigh
         formats = ([(storage.ends(weight, placed.stack.name, part.group), 1)] if placed.layer is None
                    else storage.layers(placed.stack, placed.layer, weight, placed.indices, part.group))  # fmt: skip
         for format_, layers in formats:
-            same = (part.group, weight.name, copies, inputs, outputs, int(weight.bias), format_)
+            group = placed.stack.name if placed.stack.name in TOWERS else part.group
+            same = (group, weight.name, copies, inputs, outputs, int(weight.bias), format_)
             counts[same] = counts.get(same, 0) + layers
     groups: dict[str, list[Term]] = {}
     for (group, weight_name, copies, inputs, outputs, bias, format_), layers in counts.items():

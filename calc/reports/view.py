@@ -126,6 +126,7 @@ def limit_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str]]:
 
 def formats_line(formats: list[tuple[str, float, bool]], units: str) -> str:
     """Which weight formats fit and which don't, with the bytes of each."""
+
     def sizes(fits: bool) -> str:
         return ", ".join(f"{name} {format_bytes(size, units, 1).split()[0]}"
                          for name, size, fit in formats if fit == fits)  # fmt: skip
@@ -145,6 +146,7 @@ def way_out(estimate: Estimate) -> str:
 
 def suggestion_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[bool, str, str]]:
     """Whether a change is enough, what it is, what it saves."""
+
     def amount(saved: float) -> str:
         return format_bytes(saved, units) if saved < PB else format_bytes_fitting(saved, units)
 

@@ -66,7 +66,9 @@ def scenario_reference() -> str:
             choices = " | ".join(field.metadata["choices"]).replace("|", "\\|")
             rows.append(f"| `{field.name}` | {field.metadata['kind'].rstrip('?')} | {shown} "
                         f"| {field.metadata['doc']}{': ' + choices if choices else ''} |")  # fmt: skip
-        parts.append(f"### {title}\n\n| key | kind | default | meaning |\n| --- | --- | --- | --- |\n" + "\n".join(rows) + "\n")
+        parts.append(
+            f"### {title}\n\n| key | kind | default | meaning |\n| --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
+        )
     return "\n".join(parts)
 
 
@@ -78,7 +80,11 @@ def catalogue() -> str:
 
 def generated(name: str) -> str:
     """The text of a generated part."""
-    makers: dict[str, Callable[[], str]] = {"cli": cli_reference, "scenario": scenario_reference, "catalogue": catalogue}
+    makers: dict[str, Callable[[], str]] = {
+        "cli": cli_reference,
+        "scenario": scenario_reference,
+        "catalogue": catalogue,
+    }
     return makers[name]() if name in makers else run(name)
 
 
