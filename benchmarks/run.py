@@ -56,8 +56,9 @@ def startup() -> None:
 def estimates() -> None:
     """Estimates per second in one process."""
     from calc import load
+    from calc.composer import estimate
     from calc.documents import Document
-    from calc.estimate import InferenceMemory, deploy, estimate
+    from calc.memory import InferenceMemory, deploy
 
     print(f"\n{'in one process':46}{'us':>8}")
     for name, data in (

@@ -4,42 +4,54 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from calc.errors import CalcError
-from calc.estimate import Estimate, estimate
+from calc import constraints
+from calc.composer import Estimate, estimate
+from calc.errors import LayoutError
 from calc.scenario import Scenario
 from calc.solve import fewest_devices
+from calc.specs.plan import Parallel
+
+NONE = "No device of the catalogue holds it{where}. Name a device, and --devices or a smaller --weight-format."
 
 
 def holding(scenarios: list[Scenario], top: int) -> list[Estimate]:
     """Estimates of the `top` best of some scenarios that differ in their device.
 
     Each is given the devices that its plan asks for or, where it names none, the fewest that hold it within one
-    node. Best is: fits, then fewest devices, then lowest hourly price, then least memory to spare.
+    node. Best is: fewest devices, then lowest hourly price, then least memory to spare. None may hold it.
 
     Raises
     ------
-    CalcError
-        No device holds it, with the nearest miss.
+    LayoutError
+        The plan can't be laid out on any.
     """
-    found = []
+    found, refused = [], None
     for scenario in scenarios:
-        count = scenario.devices or fewest_devices(scenario)
-        if count is None or count > scenario.cluster.devices_per_node:
+        try:
+            count = _devices(scenario)
+        except LayoutError as error:
+            refused = error
             continue
-        found.append(replace(scenario, devices=count))
-    if not found:
-        raise CalcError("no device of the catalogue holds it, not even a whole node; name one and --devices")
-    found.sort(key=_rank)
-    results = []
-    for scenario in found:
+        if count is not None:
+            found.append(replace(scenario, devices=count))
+    if refused and not found:
+        raise refused
+    results: list[Estimate] = []
+    for scenario in sorted(found, key=_rank):
         answer = estimate(scenario)
         if answer.feasible:
             results.append(answer)
         if len(results) == top:
             break
-    if not results:
-        raise CalcError("no device of the catalogue holds it with these devices and this plan")
     return results
+
+
+def _devices(scenario: Scenario) -> int | None:
+    """Devices that the plan asks for, or the fewest of a node that hold it."""
+    if scenario.devices is None and scenario.parallel == Parallel():
+        return fewest_devices(scenario, scenario.cluster.devices_per_node)
+    layout, _ = constraints.layout(scenario)
+    return int(layout.devices)
 
 
 def _rank(scenario: Scenario) -> tuple[int, float, float]:

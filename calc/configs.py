@@ -20,6 +20,11 @@ def configs_dir() -> Path:
     raise FileError("the data files are missing; install the program again", str(here / "configs"))
 
 
+def normal(name: str) -> str:
+    """A name as catalogues spell names: lower case, words joined by `-`."""
+    return "-".join(name.strip().lower().replace("_", "-").split())
+
+
 _SECTION = re.compile(r"^(\w[\w-]*):", re.MULTILINE)
 _RECORD = re.compile(r"^  (?:\"([^\"]+)\"|([^\s\"#:][^:\n]*?)):(?= |$)", re.MULTILINE)
 
@@ -65,14 +70,10 @@ class Records:
         self.names(section)
         start, end = self._sections[section]
         text = "\n" * self._text.count("\n", 0, start) + self._text[start:end]
-        documents = load_yaml(text, str(self.path))
-        return documents[0]
+        return load_yaml(text, str(self.path))[0]
 
 
 @lru_cache(maxsize=8)
 def records(file_name: str) -> Records:
     """The records of a file of the data folder."""
     return Records(configs_dir() / file_name)
-
-
-__all__ = ["Records", "configs_dir", "records"]

@@ -108,15 +108,15 @@ RULES = (
         holds=lambda plan, f: plan.stage_devices % plan.expert_tensor == 0,
         sentence=lambda plan, f: f"expert_tensor {plan.expert_tensor} does not divide the {plan.stage_devices} devices "
         "of a stage",
-        legal=lambda plan, f: [n for n in divisors(plan.stage_devices) if f.expert_pieces % n == 0],
+        legal=lambda plan, f: [n for n in divisors(f.expert_pieces or 1) if plan.stage_devices % n == 0],
     ),
     Rule(
         name="experts_fit_devices", axis="parallel.expert",
         holds=lambda plan, f: plan.stage_devices % (plan.expert * plan.expert_tensor) == 0,
         sentence=lambda plan, f: f"expert {plan.expert} x expert_tensor {plan.expert_tensor} does not divide the "
         f"{plan.stage_devices} devices of a stage",
-        legal=lambda plan, f: [n for n in divisors(plan.stage_devices)
-                               if plan.stage_devices % (n * plan.expert_tensor) == 0 and f.experts % n == 0],
+        legal=lambda plan, f: [n for n in divisors(f.experts or 1)
+                               if plan.stage_devices % (n * plan.expert_tensor) == 0],
     ),
 )  # fmt: skip
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from calc.errors import MAX_SHOWN, BadValueError, CalcError, FileError, plain, shown
 
@@ -82,14 +84,21 @@ def is_folder(path: str | Path) -> bool:
         return False
 
 
-def read_bytes(path: str | Path, limit: int = MAX_TEXT_BYTES) -> bytes:
-    """A file's content, with an error of ours where it can't be had or is larger than `limit`."""
+@contextmanager
+def opened(path: str | Path) -> Iterator[BinaryIO]:
+    """A file open to be read, with an error of ours where it can't be."""
     try:
         with open(path, "rb") as file:
-            content = file.read(limit + 1)
-    except (OSError, ValueError) as error:
+            yield file
+    except (OSError, ValueError) as error:  # a ValueError is a path with a null byte
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"can't read it: {reason}", plain(str(path)[:MAX_SHOWN])) from None
+
+
+def read_bytes(path: str | Path, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """A file's content, with an error of ours where it can't be had or is larger than `limit`."""
+    with opened(path) as file:
+        content = file.read(limit + 1)
     if len(content) > limit:
         raise FileError(f"larger than {limit // 2**20} MiB, which no specification is", plain(str(path)))
     return content
@@ -109,7 +118,7 @@ def load_yaml(text: str, name: str) -> list[Document]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return _documents(yaml, yaml.parse(text, Loader=loader), name)
+        return _Builder(yaml, name).documents(yaml.parse(text, Loader=loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -120,91 +129,106 @@ def load_yaml(text: str, name: str) -> list[Document]:
         raise FileError("not valid YAML: not Unicode text", name) from None
 
 
-def _documents(yaml: Any, events: Any, name: str) -> list[Document]:
-    """Build data from parser events with an explicit stack, so that depth is ours to bound."""
-    documents: list[Document] = []
-    lines: dict[Path_, int] = {}
-    stack: list[tuple[Any, Path_]] = []  # open containers and their paths
-    pending: list[Any] = []  # for each open mapping, the key that waits for its value
-    values = 0
-    root: Any = None
-
-    def fail(message: str, event: Any) -> CalcError:
-        return FileError(message, f"{name}:{event.start_mark.line + 1}")
-
-    def path_of_next() -> Path_:
-        if not stack:
-            return ()
-        container, path = stack[-1]
-        return (*path, len(container) if isinstance(container, list) else pending[-1])
-
-    def attach(value: Any, event: Any) -> None:
-        nonlocal root
-        if not stack:
-            root = value
-            lines.setdefault((), event.start_mark.line + 1)
-            return
-        container, path = stack[-1]
-        if isinstance(container, list):
-            lines[(*path, len(container))] = event.start_mark.line + 1
-            container.append(value)
-            return
-        container[pending[-1]] = value
-        pending[-1] = _NO_KEY
-
-    for event in events:
-        if isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent | yaml.MappingStartEvent):
-            values += 1
-            if values > MAX_VALUES:
-                raise fail(f"more than {MAX_VALUES:,} values", event)
-            if event.tag not in (None, "!"):
-                raise fail("tags (!) are not supported; put text that starts so in quotes", event)
-            waits_for_key = bool(stack) and isinstance(stack[-1][0], dict) and pending[-1] is _NO_KEY
-            if waits_for_key:
-                if not isinstance(event, yaml.ScalarEvent):
-                    raise fail("a key must be plain text, not a list or a mapping", event)
-                container, path = stack[-1]
-                key = event.value
-                if key in container:
-                    first = lines.get((*path, key))
-                    raise fail(f"key {shown(key)} is given twice (first on line {first})", event)
-                if key == "<<":
-                    raise fail("merge keys (<<) are not supported; write the keys out", event)
-                lines[(*path, key)] = event.start_mark.line + 1
-                container[key] = None
-                pending[-1] = key
-                continue
-            if isinstance(event, yaml.ScalarEvent):
-                plain = event.style is None or event.style == ""
-                try:
-                    value = _scalar(event.value) if plain else event.value
-                except CalcError as error:
-                    raise error.at(f"{name}:{event.start_mark.line + 1}") from None
-                attach(value, event)
-                continue
-            if len(stack) >= MAX_DEPTH:
-                raise fail(f"nested more than {MAX_DEPTH} deep", event)
-            path = path_of_next()
-            child: Any = [] if isinstance(event, yaml.SequenceStartEvent) else {}
-            attach(child, event)
-            stack.append((child, path))
-            if isinstance(child, dict):
-                pending.append(_NO_KEY)
-        elif isinstance(event, yaml.SequenceEndEvent):
-            stack.pop()
-        elif isinstance(event, yaml.MappingEndEvent):
-            stack.pop()
-            pending.pop()
-        elif isinstance(event, yaml.AliasEvent):
-            raise fail("anchors and aliases (&, *) are not supported; write the value out", event)
-        elif isinstance(event, yaml.DocumentStartEvent):
-            root, lines = None, {}
-        elif isinstance(event, yaml.DocumentEndEvent):
-            documents.append(Document(root, name, lines))
-    return documents
-
-
 _NO_KEY = object()
+
+
+class _Builder:
+    """Builds data from a parser's events with a stack of its own, so that depth and size are ours to bound."""
+
+    __slots__ = ("_documents", "_keys", "_lines", "_name", "_open", "_root", "_values", "_yaml")
+
+    def __init__(self, yaml: Any, name: str) -> None:
+        self._yaml, self._name = yaml, name
+        self._documents: list[Document] = []
+        self._root: Any = None
+        self._lines: dict[Path_, int] = {}
+        self._open: list[tuple[Any, Path_]] = []  # containers that aren't closed yet, and their paths
+        self._keys: list[Any] = []  # for each mapping among them, the key that waits for its value
+        self._values = 0
+
+    def documents(self, events: Iterable[Any]) -> list[Document]:
+        """The documents that all events amount to."""
+        yaml = self._yaml
+        for event in events:
+            if isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent | yaml.MappingStartEvent):
+                self._begin(event)
+            elif isinstance(event, yaml.SequenceEndEvent):
+                self._open.pop()
+            elif isinstance(event, yaml.MappingEndEvent):
+                self._open.pop()
+                self._keys.pop()
+            elif isinstance(event, yaml.AliasEvent):
+                raise self._wrong("anchors and aliases (&, *) are not supported; write the value out", event)
+            elif isinstance(event, yaml.DocumentStartEvent):
+                self._root, self._lines = None, {}
+            elif isinstance(event, yaml.DocumentEndEvent):
+                self._documents.append(Document(self._root, self._name, self._lines))
+        return self._documents
+
+    def _wrong(self, message: str, event: Any) -> CalcError:
+        return FileError(message, f"{self._name}:{event.start_mark.line + 1}")
+
+    def _begin(self, event: Any) -> None:
+        """A key, a scalar, or the start of a list or mapping."""
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise self._wrong(f"more than {MAX_VALUES:,} values", event)
+        if event.tag not in (None, "!"):
+            raise self._wrong("tags (!) are not supported; put text that starts so in quotes", event)
+        scalar = isinstance(event, self._yaml.ScalarEvent)
+        if self._open and isinstance(self._open[-1][0], dict) and self._keys[-1] is _NO_KEY:
+            if not scalar:
+                raise self._wrong("a key must be plain text, not a list or a mapping", event)
+            self._key(event)
+        elif scalar:
+            try:
+                value = event.value if event.style else _scalar(event.value)
+            except CalcError as error:
+                raise error.at(f"{self._name}:{event.start_mark.line + 1}") from None
+            self._attach(value, event)
+        else:
+            self._container(event)
+
+    def _key(self, event: Any) -> None:
+        """The next key of the innermost mapping."""
+        container, path = self._open[-1]
+        key = event.value
+        if key in container:
+            first = self._lines.get((*path, key))
+            raise self._wrong(f"key {shown(key)} is given twice (first on line {first})", event)
+        if key == "<<":
+            raise self._wrong("merge keys (<<) are not supported; write the keys out", event)
+        self._lines[(*path, key)] = event.start_mark.line + 1
+        container[key] = None
+        self._keys[-1] = key
+
+    def _container(self, event: Any) -> None:
+        """A list or mapping, open from here on."""
+        if len(self._open) >= MAX_DEPTH:
+            raise self._wrong(f"nested more than {MAX_DEPTH} deep", event)
+        path: Path_ = ()
+        if self._open:
+            outer, above = self._open[-1]
+            path = (*above, len(outer) if isinstance(outer, list) else self._keys[-1])
+        child: Any = [] if isinstance(event, self._yaml.SequenceStartEvent) else {}
+        self._attach(child, event)
+        self._open.append((child, path))
+        if isinstance(child, dict):
+            self._keys.append(_NO_KEY)
+
+    def _attach(self, value: Any, event: Any) -> None:
+        """Put a value where the next one belongs."""
+        if not self._open:
+            self._root = value
+            self._lines.setdefault((), event.start_mark.line + 1)
+            return
+        container, path = self._open[-1]
+        if isinstance(container, list):
+            self._lines[(*path, len(container))] = event.start_mark.line + 1
+            container.append(value)
+        else:
+            container[self._keys[-1]] = value
+            self._keys[-1] = _NO_KEY
 
 
 def _scalar(text: str) -> Any:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from calc.architecture.model import Model
-from calc.configs import configs_dir, records
+from calc.configs import configs_dir, normal, records
 from calc.documents import Document, is_file, is_folder, load_file, load_yaml, read_text
-from calc.errors import BadValueError, CalcError, FileError, MissingFactError, UnknownNameError, shown, unknown
+from calc.errors import BadValueError, CalcError, FileError, MissingFactError, UnknownNameError, plain, shown, unknown
 from calc.scenario import TASKS, Scenario
 from calc.specs.fields import read
 from calc.specs.formats import format_named, kv_format_named
@@ -53,11 +53,6 @@ def aliases() -> dict[str, Any]:
     return documents[0].mapping() if documents else {}
 
 
-def normal(name: str) -> str:
-    """A name as the catalogue spells names: lower case, words joined by '-'."""
-    return "-".join(name.strip().lower().replace("_", "-").split())
-
-
 def find(kind: str, name: str) -> Path:
     """The file of a record.
 
@@ -84,9 +79,13 @@ def find(kind: str, name: str) -> Path:
     raise UnknownNameError(f"{error.message}; `llm-calc list {kind}` names all")
 
 
+FILES = (".yaml", ".yml", ".json", ".gguf", ".safetensors")
+"""How names of files end."""
+
+
 def looks_like_path(name: str) -> bool:
     """Whether a model or hardware argument means a file or folder rather than a catalogue name."""
-    return "/" in name or os.sep in name or name.endswith((".yaml", ".yml", ".json", ".gguf", ".safetensors"))
+    return "/" in name or os.sep in name or name.endswith(FILES)
 
 
 def record(kind: str, name: str) -> Document:
@@ -181,6 +180,8 @@ def model(name: str) -> Model:
     path = Path(name)
     if not looks_like_path(name) and not is_folder(path):
         return model_from(record("models", name), name=normal(name))
+    if names_hub_repository(name):
+        raise FileError(f"can't read it: no such file or folder; {_without_organisation(name)}", plain(name[:200]))
     if name.endswith(".gguf"):
         from calc.importers.gguf import load_gguf
 
@@ -196,6 +197,23 @@ def model(name: str) -> Model:
 
         return load_config(path)
     return model_from(record("models", name), name=path.stem)
+
+
+def names_hub_repository(name: str) -> bool:
+    """Whether it reads as `organisation/name` of the Hugging Face hub and is no file or folder here."""
+    organisation, _, rest = name.partition("/")
+    plain_name = organisation.strip(".~") and rest and "/" not in rest
+    return bool(plain_name) and Path(rest).suffix not in FILES and not (is_file(name) or is_folder(name))
+
+
+def _without_organisation(name: str) -> str:
+    """What to write in place of `organisation/name`: the catalogue's name for it, or the hub's."""
+    try:
+        known = f"the catalogue has it as {find('models', name.partition('/')[2]).stem}"
+    except UnknownNameError as error:
+        near = error.message.partition("did you mean ")[2].partition("?")[0]
+        known = f"the catalogue has {near}" if near else "the catalogue has none like it"
+    return f"{known}; write hf:{name} to read it from the Hugging Face hub"
 
 
 def _folder(path: Path) -> Model:
@@ -264,13 +282,7 @@ def scenario(document: Document) -> Scenario:
         An unknown key, name or value, with file, line, key, rule and nearest choice.
     """
     data = document.mapping()
-    for key in data:
-        if key not in TOP_KEYS:
-            raise unknown("key", key, TOP_KEYS, document.place((key,)))
-    notes: list[str] = []
-    with _placed(document, "schema"):
-        if data.get("schema", 1) != 1 or isinstance(data.get("schema"), bool):
-            raise BadValueError(f"schema {shown(data['schema'])} is not known; this version reads schema 1")
+    _check_keys(document)
     with _placed(document, "task"):
         task = _choice(data.get("task", "infer"), TASKS, "task")
     found_model = _named_or_inline(document, "model", model, model_from)
@@ -297,11 +309,7 @@ def scenario(document: Document) -> Scenario:
         title = data.get("name")
         if not isinstance(title, str | int | float | None) or isinstance(title, bool):
             raise BadValueError(f"expected text, got {shown(title)}")
-    for section in LATER_SECTIONS:
-        with _placed(document, section):
-            if not isinstance(data.get(section), dict | None):
-                raise BadValueError(f"expected a mapping of keys to values, got {shown(data[section])}")
-    notes.extend(f"section {name} is read but not used by this task" for name in LATER_SECTIONS if name in data)
+    notes = tuple(f"section {name} is read but not used by this task" for name in LATER_SECTIONS if name in data)
     training = read(Training, document, ("training",)) if data.get("training") is not None else None
     inference = read(Inference, document, ("inference",), data=data.get("inference"))
     _check_inference(inference, document)
@@ -309,8 +317,23 @@ def scenario(document: Document) -> Scenario:
     return Scenario(
         name=str(title or f"{found_model.name} on {device.name}"), task=task, model=found_model,
         hardware=device, cluster=node, devices=devices, software=profile, parallel=parallel, inference=inference,
-        training=training, reserved=reserved, text_only=text_only, notes=tuple(notes), asked=_asked(data),
+        training=training, reserved=reserved, text_only=text_only, notes=notes, asked=_asked(data),
     )  # fmt: skip
+
+
+def _check_keys(document: Document) -> None:
+    """The outermost keys are known, the schema is this version's, and sections of later versions are mappings."""
+    data = document.mapping()
+    for key in data:
+        if key not in TOP_KEYS:
+            raise unknown("key", key, TOP_KEYS, document.place((key,)))
+    with _placed(document, "schema"):
+        if data.get("schema", 1) != 1 or isinstance(data.get("schema"), bool):
+            raise BadValueError(f"schema {shown(data['schema'])} is not known; this version reads schema 1")
+    for section in LATER_SECTIONS:
+        with _placed(document, section):
+            if not isinstance(data.get(section), dict | None):
+                raise BadValueError(f"expected a mapping of keys to values, got {shown(data[section])}")
 
 
 def _check_inference(inference: Inference, document: Document) -> None:
@@ -382,7 +405,7 @@ def _sliced(device: Hardware, name: Any) -> Hardware:
         device, name=f"{device.name} {name}", title=f"{device.title or device.name}, slice {name}",
         usable=chosen["memory"], peak={key: peak and peak * share for key, peak in device.peak.items()},
         bandwidth=device.bandwidth and device.bandwidth * share, link=None,
-        power=device.power and device.power * share,
+        power=device.power and device.power * share, price=None,
     )  # fmt: skip
 
 

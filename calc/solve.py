@@ -12,9 +12,9 @@ from typing import Any
 
 from calc import constraints
 from calc.errors import CalcError
-from calc.estimate import NO_CONTEXT_KINDS, InferenceMemory, StageMemory, deploy, problems
-from calc.formulas.inference_memory import kv_bytes_per_token, state_bytes_per_sequence
-from calc.formulas.stored import ladder, uses_gguf
+from calc.formulas.inference_memory import index_bytes_per_token, kv_bytes_per_token, state_bytes_per_sequence
+from calc.formulas.weight_format import ladder, uses_gguf
+from calc.memory import NO_CONTEXT_KINDS, InferenceMemory, StageMemory, deploy, problems
 from calc.scenario import Scenario
 from calc.specs.plan import Parallel
 from calc.units import format_bytes, format_length
@@ -42,6 +42,30 @@ class Suggestion:
     """Whether the change alone is enough."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What was solved for. None where only the weights' size is known, and where a limit says otherwise."""
+
+    max_context: int | None = None
+    """Longest sequence at this batch, of those the model was made for [token]; None also where nothing bounds it."""
+    max_context_by_memory: int | None = None
+    """The same by memory alone [token]; None also where nothing grows with the context."""
+    max_batch_size: int | None = None
+    """Most sequences at this context, in all replicas [1]."""
+    kv_cache_tokens: int | None = None
+    """Tokens of cache that there is room for, in all replicas [token]; None also without a cache."""
+    kv_bytes_per_token: Number | None = None
+    """Cache that a token more takes in the whole model [byte/token]."""
+    index_bytes_per_token: Number | None = None
+    """Index keys of a sparse attention that it takes beside that [byte/token]."""
+    state_bytes_per_sequence: Number | None = None
+    """Recurrent state of a sequence in the whole model [byte]."""
+    fewest_devices: int | None
+    """Fewest devices that hold it, laid out by default [1]; None where no number does."""
+    formats: tuple[tuple[str, Number, bool], ...] = ()
+    """Weight formats, largest first: name, bytes of weights per device, whether it fits."""
+
+
 def largest(fits: Callable[[int], bool], low: int, high: int) -> int:
     """The largest n in [low, high] that fits, or low - 1; `fits` must not turn true again after turning false.
 
@@ -66,16 +90,11 @@ def largest(fits: Callable[[int], bool], low: int, high: int) -> int:
     return best
 
 
-def limits(memory: InferenceMemory) -> dict[str, Any]:
-    """Largest context at this batch, largest batch at this context, cache tokens, fewest devices, formats.
-
-    None where there is no such limit, and where only the weights' size is known.
-    """
+def limits(memory: InferenceMemory) -> Limits:
+    """Largest context at this batch, largest batch at this context, cache tokens, fewest devices, formats."""
     scenario = memory.deployment.scenario
     if not scenario.model.stacks:
-        unknown = dict.fromkeys(("max_context", "max_context_by_memory", "max_batch_size", "kv_cache_tokens"))
-        return {**unknown, "kv_bytes_per_token": None, "state_bytes_per_sequence": None,
-                "fewest_devices": fewest_devices(scenario), "formats": []}  # fmt: skip
+        return Limits(fewest_devices=fewest_devices(scenario))
     inference, usable = scenario.inference, scenario.usable_bytes
     by_memory = largest(lambda n: memory.at(n, inference.batch_size).memory.value <= usable, 1, LONGEST_CONTEXT)
     unlimited = by_memory >= LONGEST_CONTEXT
@@ -83,16 +102,17 @@ def limits(memory: InferenceMemory) -> dict[str, Any]:
     context = min(by_memory, bound) if bound else by_memory
     data = int(memory.deployment.layout.data)
     batch = largest(lambda n: memory.at(inference.context, n * data).memory.value <= usable, 1, LARGEST_BATCH) * data
-    return {
-        "max_context": None if unlimited and not bound else context,
-        "max_context_by_memory": None if unlimited else by_memory,
-        "max_batch_size": batch,
-        "kv_cache_tokens": kv_cache_tokens(memory),
-        "kv_bytes_per_token": kv_bytes_per_token(scenario.model, memory.deployment.kv_format),
-        "state_bytes_per_sequence": state_bytes_per_sequence(scenario.model, memory.deployment.half_format),
-        "fewest_devices": fewest_devices(scenario),
-        "formats": formats_that_fit(scenario),
-    }
+    return Limits(
+        max_context=None if unlimited and not bound else context,
+        max_context_by_memory=None if unlimited else by_memory,
+        max_batch_size=batch,
+        kv_cache_tokens=kv_cache_tokens(memory),
+        kv_bytes_per_token=kv_bytes_per_token(scenario.model, memory.deployment.kv_format),
+        index_bytes_per_token=index_bytes_per_token(scenario.model, memory.deployment.kv_format),
+        state_bytes_per_sequence=state_bytes_per_sequence(scenario.model, memory.deployment.half_format),
+        fewest_devices=fewest_devices(scenario),
+        formats=tuple(formats_that_fit(scenario)),
+    )
 
 
 def kv_cache_tokens(memory: InferenceMemory) -> int | None:
@@ -135,10 +155,11 @@ def fits(scenario: Scenario) -> bool:
                 <= scenario.usable_bytes)  # fmt: skip
 
 
-def fewest_devices(scenario: Scenario) -> int | None:
-    """Fewest devices that hold the scenario, laid out by default; None where even a thousand don't."""
+def fewest_devices(scenario: Scenario, most: int = DEVICE_COUNTS[-1]) -> int | None:
+    """Fewest devices, `most` at most, that hold the scenario, laid out by default; None where no number does."""
     plain = replace(scenario, parallel=Parallel(), inference=replace(scenario.inference, gpu_layers=None))
-    return next((count for count in DEVICE_COUNTS if fits(replace(plain, devices=count))), None)
+    counts = (count for count in DEVICE_COUNTS if count <= most)
+    return next((count for count in counts if fits(replace(plain, devices=count))), None)
 
 
 def layers_on_device(scenario: Scenario) -> int | None:

@@ -16,9 +16,9 @@ from calc import load, solve
 from calc.configs import configs_dir
 from calc.documents import Document, load_file
 from calc.errors import BadValueError, CalcError, unknown
-from calc.estimate import InferenceMemory, StageMemory, deploy
 from calc.formulas.inference_memory import kv_bytes_per_token
 from calc.formulas.parameters import parameters
+from calc.memory import InferenceMemory, StageMemory, deploy
 from calc.specs.formats import kv_format_named
 from calc.units import parse
 
@@ -84,6 +84,11 @@ class Predicted:
         inference = self.scenario.inference
         self.worst: StageMemory = self.memory.at(inference.context, inference.batch_size)
 
+    def _stages(self) -> list[StageMemory]:
+        """Every stage at the row's context and batch, not the fullest alone."""
+        inference = self.scenario.inference
+        return [self.memory.stage_at(stage, inference.context, inference.batch_size) for stage in self.memory.stages]
+
     def weights(self) -> float:
         """Weights of the fullest device [byte]."""
         return float(self.worst.weights.value)
@@ -94,9 +99,7 @@ class Predicted:
 
     def kv_cache(self) -> float:
         """Cache of all devices [byte]."""
-        inference = self.scenario.inference
-        stages = [self.memory.stage_at(stage, inference.context, inference.batch_size) for stage in self.memory.stages]
-        return float(sum(stage.kv_cache.value for stage in stages))
+        return float(sum(stage.kv_cache.value for stage in self._stages()))
 
     def kv_bytes_per_token(self) -> float:
         """Cache that a token more takes on one device [byte]."""
@@ -138,9 +141,7 @@ class Predicted:
 
     def shown_by_all(self) -> float:
         """What the driver shows on all devices together [byte]."""
-        inference = self.scenario.inference
-        stages = [self.memory.stage_at(stage, inference.context, inference.batch_size) for stage in self.memory.stages]
-        return float(sum(stage.memory.value for stage in stages))
+        return float(sum(stage.memory.value for stage in self._stages()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,8 +179,8 @@ def half_of(source: str, model: str) -> str:
 
     Examples
     --------
-    >>> half_of("a table", "llama-2-7b") == half_of("a table", "llama-2-7b")
-    True
+    >>> half_of("a table", "llama-2-7b"), half_of("a table", "llama-2-13b")
+    ('check', 'fit')
     """
     digest = hashlib.sha256(f"{source}|{model}".encode()).digest()
     return "fit" if digest[0] % 2 == 0 else "check"

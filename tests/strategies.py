@@ -122,7 +122,8 @@ def interleaved(layers: int = 48, window: int = 1024, every: int = 6) -> Model:
     hidden = 3840
     local = dense_layer(hidden, 16, 8, 256, 15360, window, "sliding_attention")
     full = dense_layer(hidden, 16, 8, 256, 15360)
-    return decoder([full if index % every == every - 1 else local for index in range(layers)], hidden, 262208, tied=True,
+    return decoder([full if index % every == every - 1 else local for index in range(layers)], hidden, 262208,
+                   tied=True,
                    family="interleaved")  # fmt: skip
 
 
@@ -145,7 +146,8 @@ def encoder_decoder(layers: int = 12) -> Model:
 
 
 MODELS = {"dense": dense(), "mixture": mixture(), "latent": latent(), "hybrid": hybrid(), "interleaved": interleaved(),
-          "encoder_decoder": encoder_decoder(), "windowed": dense(layers=16, window=4096), "tied": dense(tied=True)}  # fmt: skip
+          "encoder_decoder": encoder_decoder(), "windowed": dense(layers=16, window=4096),
+          "tied": dense(tied=True)}  # fmt: skip
 """One model of each kind that memory depends on."""
 
 SMALL_CONFIG: dict[str, Any] = {
@@ -221,11 +223,13 @@ formats = st.sampled_from(["bf16", "fp8", "int8", "nf4", "gptq-4bit-g128", "nvfp
 kv_formats = st.sampled_from(["bf16", "fp8", "int8", "q8_0", "q4_0", "kivi-2bit", "fp32"])
 
 words = st.sampled_from(["", "bf16", "8k", "-1", "1e3", "nan", "inf", "1e999", "80 GiB", "50%", "none", "true", "../x",
-                         "h100", "llama", "\u0000", "٣", "١٢", "x" * 5000, "8:10", "NO", "1/0", "1/3", "$5"])  # fmt: skip
+                         "h100", "llama", "\u0000", "٣", "١٢", "x" * 5000, "8:10", "NO", "1/0", "1/3",
+                         "$5"])  # fmt: skip
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.integers(-3, 70000), st.just(10**400), st.floats(),
                     st.text(max_size=12), words)  # fmt: skip
 values = st.recursive(scalars, lambda inner: st.one_of(
-    st.lists(inner, max_size=3), st.dictionaries(st.one_of(words, st.text(max_size=8)), inner, max_size=3)), max_leaves=6)  # fmt: skip
+    st.lists(inner, max_size=3), st.dictionaries(st.one_of(words, st.text(max_size=8)), inner, max_size=3)),
+    max_leaves=6)  # fmt: skip
 """Anything that a YAML or JSON document may hold."""
 
 

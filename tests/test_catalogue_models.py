@@ -29,7 +29,8 @@ def kv_bytes_per_token(model: Model) -> float:
     return sum(
         run.repeat * 2 * cache.heads * cache.width / cache.stride
         for stack in model.text_stacks if stack.name == "decoder"
-        for run in stack.runs for part in run.layer.parts for cache in part.cache() if cache.keeps == "tokens"
+        for run in stack.runs for part in run.layer.parts for cache in part.cache()
+        if cache.keeps == "tokens" and cache.attended
     )  # fmt: skip
 
 

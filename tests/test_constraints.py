@@ -182,3 +182,10 @@ def test_an_inferred_layout_is_legal(model, devices, per_node):
     assert found.tensor <= per_node
     assert constraints.facts(model, devices).tensor_pieces % found.tensor == 0
     assert bool(notes) == (devices > 1)
+
+
+@pytest.mark.parametrize("degree", ["data", "tensor", "pipeline", "context", "expert", "expert_tensor"])
+def test_a_huge_degree_is_refused_at_once(degree):
+    """Legal values are looked for among a model's sizes, never among the devices asked for."""
+    with pytest.raises(LayoutError):
+        layout(scenario(mixture(), **{"devices": 10**29, "tensor": 2, degree: 10**29 - 1}))

@@ -1,4 +1,4 @@
-"""A formula's docstring is the paper: equation, source, and a unit for every number. And one call serves one plan or many.
+"""A formula's docstring is the paper: equation, source, a unit for every number. And one call serves many plans.
 
 The functions are discovered, not listed: a new formula is held to this without a line here.
 """
@@ -22,7 +22,8 @@ MODULES = [
     importlib.import_module(f"calc.formulas.{module.name}") for module in pkgutil.iter_modules(calc.formulas.__path__)
 ]
 UNIT = re.compile(r"\[([^\]\[]+)\]")
-UNITS = {"1", "byte", "bit", "token", "s", "FLOP", "FLOP/s", "byte/s", "byte/token", "W", "dollar", "dollar/s", "byte/FLOP",
+UNITS = {"1", "byte", "bit", "token", "s", "FLOP", "FLOP/s", "byte/s", "byte/token", "W", "dollar", "dollar/s",
+         "byte/FLOP",
          "FLOP/token", "token/s", "kWh", "kg"}  # fmt: skip
 
 

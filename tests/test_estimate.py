@@ -22,9 +22,10 @@ from strategies import (
 )
 
 from calc import load
+from calc.composer import estimate
 from calc.errors import BadValueError, UnknownNameError
-from calc.estimate import InferenceMemory, deploy, estimate
 from calc.formulas.parameters import parameters
+from calc.memory import InferenceMemory, deploy
 from calc.reports import view
 from calc.specs.software import Assumed
 
@@ -98,7 +99,8 @@ def test_three_figures_ascend_and_components_add_up(model, values):
         assert 0 <= row.low <= row.value <= row.high
     assert found.feasible == (worst.memory.value <= asked.usable_bytes)
     assert worst.memory.value == max(
-        InferenceMemory(found.deployment).stage_at(stage, asked.inference.context, asked.inference.batch_size).memory.value
+        InferenceMemory(found.deployment).stage_at(stage, asked.inference.context,
+            asked.inference.batch_size).memory.value
         for stage in InferenceMemory(found.deployment).stages)  # fmt: skip
     word = view.verdict(found)
     assert (word == "DOES NOT FIT") == (not found.feasible)

@@ -27,7 +27,8 @@ class Thing:
     flag: bool = key("flag", False, doc="whether")
     free: dict[str, Any] = key("mapping", {}, doc="anything")
     parts: dict[str, Any] | None = key("mapping?", None, doc="parts", entries={
-        "kind": entry("name", choices=("a", "b")), "inner": entry("mapping", entries={"*": entry("bytes/s")})})  # fmt: skip
+        "kind": entry("name", choices=("a", "b")), "inner": entry("mapping",
+        entries={"*": entry("bytes/s")})})  # fmt: skip
 
 
 def thing(text: str) -> Thing:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import MODELS, decoder, dense, dense_layer, exactly, formats, mixture, models, scenario, software
 
-from calc.estimate import InferenceMemory, deploy
 from calc.formulas.parameters import parameters
+from calc.memory import InferenceMemory, deploy
 from calc.specs.formats import format_named
 
 

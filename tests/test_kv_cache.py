@@ -85,7 +85,8 @@ def test_formats_count_their_scales(name, format_, expected):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"context": 1000, "block": 16}, 1008), ({"context": 1008, "block": 16}, 1008), ({"context": 1, "block": 256}, 256),
+        ({"context": 1000, "block": 16}, 1008), ({"context": 1008, "block": 16}, 1008),
+        ({"context": 1, "block": 256}, 256),
         ({"context": 32768, "window": 4096}, 4096), ({"context": 100, "window": 4096}, 100),
         ({"context": 4097, "window": 4097, "block": 16}, 4112),
         ({"context": 10, "stride": 4}, 3), ({"context": 12, "stride": 4}, 3),
@@ -141,7 +142,8 @@ def test_states_do_not_grow_with_the_context():
 
 
 @pytest.mark.parametrize(("text", "expected"), [("100%", (1.0, None)), ("20%", (0.2, None)), ("0.5%", (0.005, None)),
-                                                (2048, (1.0, 2048)), ("2k", (1.0, 2048)), ("512", (1.0, 512))])  # fmt: skip
+                                                (2048, (1.0, 2048)), ("2k", (1.0, 2048)),
+                                                ("512", (1.0, 512))])  # fmt: skip
 def test_budgets(text, expected):
     assert expected == pytest.approx(kv_budget(text))
 

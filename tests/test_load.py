@@ -135,7 +135,8 @@ def test_an_ambiguous_name_lists_its_candidates():
         (load.hardware, "h100-smx", "unknown hardware 'h100-smx'; did you mean h100-sxm"),
         (load.cluster, "dgx-h10", "unknown cluster 'dgx-h10'; did you mean dgx-h100"),
         (load.software, "vlm", "unknown software 'vlm'; did you mean vllm"),
-        (load.model, "nothing-like-any-model-zzz", "unknown model 'nothing-like-any-model-zzz'; `llm-calc list models`"),
+        (load.model, "nothing-like-any-model-zzz",
+         "unknown model 'nothing-like-any-model-zzz'; `llm-calc list models`"),
     ],
 )  # fmt: skip
 def test_unknown_names_name_the_nearest(look, name, message):
@@ -170,7 +171,8 @@ def test_a_device_in_base_units():
 
 @pytest.mark.parametrize(
     ("peak", "expected"),
-    [({"bf16": 1e12, "fp16": 1e12}, "bf16"), ({"fp16": 1e12}, "fp16"), ({"fp32": 1e12}, "fp32"), ({"fp32": 1, "fp64": 1}, "fp32")],
+    [({"bf16": 1e12, "fp16": 1e12}, "bf16"), ({"fp16": 1e12}, "fp16"), ({"fp32": 1e12}, "fp32"), ({"fp32": 1,
+        "fp64": 1}, "fp32")],
 )  # fmt: skip
 def test_the_format_that_stands_for_16_bits(peak, expected):
     """P40, K80 and older CPUs compute in neither 16-bit format."""
@@ -180,17 +182,25 @@ def test_the_format_that_stands_for_16_bits(peak, expected):
 @pytest.mark.parametrize(
     ("change", "kind", "message"),
     [
-        ({"memory": {"bandwidth": 1e12}}, MissingFactError, "card.yaml: memory: needs memory.usable or memory.capacity"),
-        ({"memory__capacity": "80 gigs"}, BadValueError, "card.yaml: memory.capacity: unknown unit 'gigs' in '80 gigs'"),
-        ({"memory__capacty": "80 GB"}, UnknownKeyError, "card.yaml: memory.capacty: unknown key 'capacty'; did you mean capacity"),
-        ({"memory": "80 GB"}, BadValueError, "card.yaml: memory: expected a mapping of bandwidth, capacity, type, usable"),
+        ({"memory": {"bandwidth": 1e12}}, MissingFactError,
+         "card.yaml: memory: needs memory.usable or memory.capacity"),
+        ({"memory__capacity": "80 gigs"}, BadValueError,
+         "card.yaml: memory.capacity: unknown unit 'gigs' in '80 gigs'"),
+        ({"memory__capacty": "80 GB"}, UnknownKeyError,
+         "card.yaml: memory.capacty: unknown key 'capacty'; did you mean capacity"),
+        ({"memory": "80 GB"}, BadValueError,
+         "card.yaml: memory: expected a mapping of bandwidth, capacity, type, usable"),
         ({"peak": None}, BadValueError, "card.yaml: peak: must not be empty"),
         ({"peak": {"bf61": 1e12}}, UnknownKeyError, "card.yaml: peak.bf61: unknown key 'bf61'; did you mean bf16"),
         ({"peak__bf16": 0}, BadValueError, "card.yaml: peak.bf16: must be at least 1, got 0"),
-        ({"peak__bf16": "fast"}, BadValueError, "card.yaml: peak.bf16: expected a number such as 989 TFLOP/s, got 'fast'"),
-        ({"link__bandwith": 1}, UnknownKeyError, "card.yaml: link.bandwith: unknown key 'bandwith'; did you mean bandwidth"),
-        ({"price__usd_per_hour": "cheap"}, BadValueError, "card.yaml: price.usd_per_hour: expected a number such as 2.5"),
-        ({"price__usd_per_hour": {"low": 1}}, BadValueError, "card.yaml: price.usd_per_hour: expected a number, or low and high"),
+        ({"peak__bf16": "fast"}, BadValueError,
+         "card.yaml: peak.bf16: expected a number such as 989 TFLOP/s, got 'fast'"),
+        ({"link__bandwith": 1}, UnknownKeyError,
+         "card.yaml: link.bandwith: unknown key 'bandwith'; did you mean bandwidth"),
+        ({"price__usd_per_hour": "cheap"}, BadValueError,
+         "card.yaml: price.usd_per_hour: expected a number such as 2.5"),
+        ({"price__usd_per_hour": {"low": 1}}, BadValueError,
+         "card.yaml: price.usd_per_hour: expected a number, or low and high"),
         ({"slices__half": {"share": 0.5}}, FileError, "card.yaml: slices.half: needs share and memory"),
         ({"slices__half__memory": -1}, BadValueError, "card.yaml: slices.half.memory: must be at least 1, got -1"),
         ({"slices__half__share": 2}, BadValueError, "card.yaml: slices.half.share: must be at most 1, got 2"),
@@ -224,7 +234,7 @@ def test_a_node():
 def test_model_records_are_strict():
     data = {"name": "m", "title": "M", "config": SMALL_CONFIG, "sources": ["x"], "accessed": "2026-11"}
     assert load.model_from(document(data)).title == "M"
-    with pytest.raises(UnknownKeyError, match="scenario.yaml: titel: unknown key 'titel'; did you mean title"):
+    with pytest.raises(UnknownKeyError, match=r"scenario\.yaml: titel: unknown key 'titel'; did you mean title"):
         load.model_from(document({**data, "titel": "x"}))
     for config in (5, [], None, "x"):
         with pytest.raises(CalcError):

@@ -14,8 +14,8 @@ from strategies import MODELS, dense, device, interleaved, loaded, mixture, mode
 from test_estimate import REAL, workloads
 from test_scenario import small
 
+from calc.composer import estimate
 from calc.errors import UnknownNameError
-from calc.estimate import estimate
 from calc.reports import csv as as_csv
 from calc.reports import explain, markdown, render, table, view
 from calc.reports.as_json import as_dict, dumps
@@ -42,9 +42,11 @@ def test_a_table_is_narrow_whatever_is_in_it(name):
         card = device(values["memory"], price={"usd_per_hour": {"low": 345.678, "high": 400}})
         found = estimate(scenario(MODELS[name], software=REAL, hardware=card, **values))
         for title in ("", "x" * 300, "a b " * 60, "Ein Modell mit 7B"):
-            named = replace(found.scenario, model=replace(MODELS[name], title=title), hardware=replace(card, title=title),
+            named = replace(found.scenario, model=replace(MODELS[name], title=title), hardware=replace(card,
+                            title=title),
                             asked=(title, title))  # fmt: skip
-            narrow(replace(found, scenario=named, notes=(title, "x" * 300)), units)
+            deployment = replace(found.deployment, scenario=named)
+            narrow(replace(found, deployment=deployment, notes=(title, "x" * 300)), units)
 
 
 def narrow(found, units):
@@ -68,7 +70,8 @@ def test_the_verdict_comes_first():
 
 def test_a_table_has_every_part():
     text = table.render(estimate(scenario(dense(), software=REAL, devices=2)))
-    for part in ("weights", "KV cache", "activations", "needed", "Limits", "max context at batch 1", "max batch at context",
+    for part in ("weights", "KV cache", "activations", "needed", "Limits", "max context at batch 1",
+                 "max batch at context",
                  "fewest devices", "Assumed (value, range, source)", "Notes"):  # fmt: skip
         assert part in text, part
 
@@ -118,13 +121,16 @@ def test_colour_only_on_a_terminal_that_wants_it(monkeypatch):
 
 
 KEYS = {
-    "": {"schema", "name", "task", "model_name", "hardware_name", "devices", "feasible", "problems", "suggestions", "model",
+    "": {"schema", "name", "task", "model_name", "hardware_name", "devices", "feasible", "problems", "suggestions",
+    "model",
          "parallel", "memory", "inference"},
     "model": {"parameters", "active_parameters", "embedding_parameters", "trainable_parameters"},
     "parallel": {"data", "tensor", "pipeline", "context", "expert", "sharding"},
-    "memory": {"capacity_bytes", "usable_bytes", "per_device_bytes", "allocated_bytes", "reserved_bytes", "worst_device",
+    "memory": {"capacity_bytes", "usable_bytes", "per_device_bytes", "allocated_bytes", "reserved_bytes",
+    "worst_device",
                "worst_instant", "components", "host_bytes", "nvme_bytes"},
-    "memory.components": {"weights", "gradients", "optimizer", "activations", "logits", "adapter", "kv_cache", "state_cache",
+    "memory.components": {"weights", "gradients", "optimizer", "activations", "logits", "adapter", "kv_cache",
+    "state_cache",
                           "buffers", "overhead"},
     "inference": {"kv_bytes_per_token", "max_batch_size", "max_context", "kv_cache_tokens"},
 }  # fmt: skip
@@ -167,7 +173,8 @@ def test_every_format_says_the_same():
     needed = as_dict(found)["memory"]["per_device_bytes"]
     rows = list(csv.DictReader(io.StringIO(render.estimates([found], "csv", "GiB"))))
     assert int(rows[0]["per_device_bytes"]) == pytest.approx(needed, abs=10)
-    assert sum(int(value) for key, value in rows[0].items() if key.endswith("_bytes") and key.rpartition("_")[0] in view.TITLES
+    assert sum(int(value) for key,
+               value in rows[0].items() if key.endswith("_bytes") and key.rpartition("_")[0] in view.TITLES
                ) == pytest.approx(needed, abs=10)  # fmt: skip
     for text in (render.estimates([found], "table", "GiB"), render.estimates([found], "markdown", "GiB")):
         amount = re.search(r"needs ([\d.,]+ GiB)", text)[1]

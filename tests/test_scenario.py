@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from strategies import FULL, PATHS, SMALL_CONFIG, SMALL_DEVICE, copied, document, loaded, paths, wrong_scenarios
 
 from calc import load
+from calc.composer import estimate
 from calc.documents import load_yaml
 from calc.errors import CalcError, UnknownKeyError
-from calc.estimate import estimate
 from calc.reports.as_json import as_dict, dumps
 
 SMALL = {"model": SMALL_CONFIG, "hardware": SMALL_DEVICE}
@@ -70,8 +70,10 @@ def test_an_empty_section_is_no_section(section):
     assert estimate(loaded(small(**{section: {}}))).feasible
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if path[0] not in ("model", "cost", "reliability", "rl", "sweep")
-                                  and path[-1] not in ("low", "high", "half")], ids=lambda path: ".".join(path))  # fmt: skip
+@pytest.mark.parametrize("path", [path for path in PATHS if path[0] not in ("model", "cost", "reliability", "rl",
+                                  "sweep")
+                                  and path[-1] not in ("low", "high", "half")],
+                                      ids=lambda path: ".".join(path))  # fmt: skip
 def test_an_unknown_key_at_any_level_is_named_with_the_nearest(path):
     """A typo of every key of the contract: the key it was meant to be is the hint."""
     import json
@@ -96,7 +98,8 @@ FREE = {("hardware", "price", "date"), ("hardware", "price", "source"), ("infere
 """Keys that take anything."""
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if path[0] not in ("cost", "reliability", "rl", "sweep", "model")],
+@pytest.mark.parametrize("path", [path for path in PATHS if path[0] not in ("cost", "reliability", "rl", "sweep",
+                         "model")],
                          ids=lambda path: ".".join(path))  # fmt: skip
 def test_a_value_of_a_wrong_type_is_told_with_its_key(path):
     for value in ([[]], {"zz": []}, True, -1, "abc", [], [1], float("nan"), 10**40, "1e999", "\x00"):
@@ -149,22 +152,31 @@ def test_what_is_required_is_asked_for(path):
         ({"name": {}}, "scenario.yaml: name: expected text, got {}"),
         ({"sweep": [1]}, "scenario.yaml: sweep: expected a mapping of keys to values, got [1]"),
         ({"inference": {"max_context": "8q"}}, "scenario.yaml: inference.max_context: unknown unit 'q' in '8q'"),
-        ({"inference": {"weight_format": "q4_k_n"}}, "scenario.yaml: inference.weight_format: unknown format 'q4_k_n'; did you mean"),
-        ({"inference": {"kv_format": "fp9"}}, "scenario.yaml: inference.kv_format: unknown key-value format 'fp9'; did you mean"),
-        ({"inference": {"kv_budget": "150%"}}, "scenario.yaml: inference.kv_budget: kv_budget is a share up to 100% or a whole"),
+        ({"inference": {"weight_format": "q4_k_n"}},
+         "scenario.yaml: inference.weight_format: unknown format 'q4_k_n'; did you mean"),
+        ({"inference": {"kv_format": "fp9"}},
+         "scenario.yaml: inference.kv_format: unknown key-value format 'fp9'; did you mean"),
+        ({"inference": {"kv_budget": "150%"}},
+         "scenario.yaml: inference.kv_budget: kv_budget is a share up to 100% or a whole"),
         ({"inference": {"input_length": 4096, "max_context": 2048}},
-         "scenario.yaml: inference.max_context: 2048 tokens don't hold input_length 4096 + output_length 256; give at least 4352"),
-        ({"inference": {"memory_utilization": "110%"}}, "scenario.yaml: inference.memory_utilization: must be at most 1, got '110%'"),
+         "scenario.yaml: inference.max_context: 2048 tokens don't hold input_length 4096 + output_length 256; "
+         "give at least 4352"),
+        ({"inference": {"memory_utilization": "110%"}},
+         "scenario.yaml: inference.memory_utilization: must be at most 1, got '110%'"),
         ({"inference": []}, "scenario.yaml: inference: expected a mapping of keys to values, got []"),
-        ({"parallel": {"schedule": "1f2b"}}, "scenario.yaml: parallel.schedule: unknown value '1f2b'; did you mean 1f1b"),
-        ({"parallel": {"offload": ["everything"]}}, "scenario.yaml: parallel.offload: unknown value 'everything'; choose from"),
+        ({"parallel": {"schedule": "1f2b"}},
+         "scenario.yaml: parallel.schedule: unknown value '1f2b'; did you mean 1f1b"),
+        ({"parallel": {"offload": ["everything"]}},
+         "scenario.yaml: parallel.offload: unknown value 'everything'; choose from"),
         ({"training": {"precision": "fp12"}}, "scenario.yaml: training.precision: unknown value 'fp12'; did you mean"),
-        ({"training": {"adapter": {"rnak": 8}}}, "scenario.yaml: training.adapter.rnak: unknown key 'rnak'; did you mean rank"),
+        ({"training": {"adapter": {"rnak": 8}}},
+         "scenario.yaml: training.adapter.rnak: unknown key 'rnak'; did you mean rank"),
         ({"training": {"adapter": {"rank": 0}}}, "scenario.yaml: training.adapter.rank: must be at least 1, got 0"),
         ({"inference": {"speculative": {"acceptance": 2}}},
          "scenario.yaml: inference.speculative.acceptance: must be at most 1, got 2"),
-        ({"parallel": {"tensor": 5}}, "tensor 5 does not divide the heads and inner widths (greatest common divisor 16); "
-                                      "parallel.tensor could be 1, 2, 4, 8"),
+        ({"parallel": {"tensor": 5}},
+         "tensor 5 does not divide the heads and inner widths (greatest common divisor 16); "
+         "parallel.tensor could be 1, 2, 4, 8"),
         ({"task": "pretrain"}, "task pretrain is not estimated by this version"),
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 from calc import load
 from calc.documents import Document
 from calc.errors import CalcError
-from calc.estimate import InferenceMemory, deploy
+from calc.memory import InferenceMemory, deploy
 from calc.specs.software import ASSUMED, Assumed
 
 MIB, GIB = 2**20, 2**30

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from strategies import MODELS, changed, dense, device, hybrid, mixture, models, node, scenario, software
 from test_estimate import REAL, workloads
 
+from calc.composer import estimate
 from calc.errors import CalcError
-from calc.estimate import InferenceMemory, deploy, estimate
-from calc.formulas.stored import ladder
+from calc.formulas.weight_format import ladder
+from calc.memory import InferenceMemory, deploy
 from calc.solve import (
     DEVICE_COUNTS,
     LONGEST_CONTEXT,
@@ -52,7 +53,7 @@ def at(found, context, batch):
 def test_the_largest_context_fits_and_one_more_does_not(model, values):
     asked = scenario(model, software=REAL, **values)
     found = limits(InferenceMemory(deploy(asked)[0]))
-    batch, bound = asked.inference.batch_size, found["max_context_by_memory"]
+    batch, bound = asked.inference.batch_size, found.max_context_by_memory
     if bound is None:
         assert at(asked, LONGEST_CONTEXT, batch)
     elif bound == 0:
@@ -61,15 +62,15 @@ def test_the_largest_context_fits_and_one_more_does_not(model, values):
         assert at(asked, bound, batch)
         assert not at(asked, bound + 1, batch)
     made_for = model.context_limit or model.max_positions
-    if found["max_context"] is not None and made_for and bound is not None:
-        assert found["max_context"] == min(bound, made_for)
+    if found.max_context is not None and made_for and bound is not None:
+        assert found.max_context == min(bound, made_for)
 
 
 @given(models, workloads)
 @few
 def test_the_largest_batch_fits_and_one_more_does_not(model, values):
     asked = scenario(model, software=REAL, **values)
-    found = limits(InferenceMemory(deploy(asked)[0]))["max_batch_size"]
+    found = limits(InferenceMemory(deploy(asked)[0])).max_batch_size
     context = asked.inference.context
     if found:
         assert at(asked, context, found)
@@ -77,8 +78,8 @@ def test_the_largest_batch_fits_and_one_more_does_not(model, values):
 
 
 def test_the_largest_batch_counts_every_replica():
-    one = limits(InferenceMemory(deploy(scenario(dense(), max_context=8192))[0]))["max_batch_size"]
-    four = limits(InferenceMemory(deploy(scenario(dense(), max_context=8192, data=4, devices=4))[0]))["max_batch_size"]
+    one = limits(InferenceMemory(deploy(scenario(dense(), max_context=8192))[0])).max_batch_size
+    four = limits(InferenceMemory(deploy(scenario(dense(), max_context=8192, data=4, devices=4))[0])).max_batch_size
     assert four == 4 * one > 0
 
 
@@ -182,7 +183,7 @@ def test_formats_descend_and_are_tried_as_asked():
         ({"peak": {"bf16": 1, "int8": 2}}, {}, ["bf16", "int8", "awq-4bit-g128", "gptq-3bit-g128"]),
         ({"peak": {"fp16": 1}}, {}, ["fp16", "int8-weight-only", "awq-4bit-g128", "gptq-3bit-g128"]),
         ({"kind": "apple"}, {}, ["bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "iq3_xxs", "q2_k", "iq2_xxs"]),
-        ({}, {"software": software(name="llama.cpp")},
+        ({}, {"software": software(name="llama.cpp", family="llama.cpp")},
          ["bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "iq3_xxs", "q2_k", "iq2_xxs"]),
     ],
 )  # fmt: skip
@@ -198,9 +199,9 @@ def test_room_for_cache_is_what_memory_leaves(model, memory, batch, block):
         model, memory=memory * GIB, batch_size=batch, software=software(cache_block=block, prefill_chunk=2048)
     )
     found = estimate(asked)
-    tokens = found.limits["kv_cache_tokens"]
+    tokens = found.limits.kv_cache_tokens
     if tokens is None:
-        assert not found.limits["kv_bytes_per_token"] or any(
+        assert not found.limits.kv_bytes_per_token or any(
             cache.window
             for stack in model.stacks
             for run in stack.runs
@@ -212,19 +213,19 @@ def test_room_for_cache_is_what_memory_leaves(model, memory, batch, block):
     if model.name in ("dense", "latent", "mixture", "tied"):
         here = found.worst
         free = asked.usable_bytes - (here.memory.value - here.kv_cache.value)
-        per_token = found.limits["kv_bytes_per_token"]
+        per_token = found.limits.kv_bytes_per_token
         assert tokens == max(0, int(free / per_token) // block * block)
 
 
 def test_room_for_cache_counts_every_replica():
-    one, two = (estimate(scenario(dense(), devices=n, data=n)).limits["kv_cache_tokens"] for n in (1, 2))
+    one, two = (estimate(scenario(dense(), devices=n, data=n)).limits.kv_cache_tokens for n in (1, 2))
     assert two == 2 * one
 
 
 def test_a_state_has_no_room_to_ask_for():
     model = hybrid(every=100)  # no attention layer at all
     found = estimate(scenario(model)).limits
-    assert found["kv_cache_tokens"] is None
-    assert found["kv_bytes_per_token"] == 0
-    assert found["state_bytes_per_sequence"] == 32 * 8192 * 20 * 2
-    assert found["max_context"] == 8192, "the model's bound"
+    assert found.kv_cache_tokens is None
+    assert found.kv_bytes_per_token == 0
+    assert found.state_bytes_per_sequence == 32 * 8192 * 20 * 2
+    assert found.max_context == 8192, "the model's bound"

@@ -48,7 +48,8 @@ BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
         # shares
         ("90%", "share", 0.9), ("0.9", "share", 0.9), ("1/7", "share", 1 / 7), ("7/7", "share", 1.0),
         # what people also write
-        (" 1,024 ", "count", 1024), ("1_000", "count", 1000), ("+5", "count", 5), (".5", "share", 0.5), ("5.", "count", 5),
+        (" 1,024 ", "count", 1024), ("1_000", "count", 1000), ("+5", "count", 5), (".5", "share", 0.5),
+        ("5.", "count", 5),
         (8192, "length", 8192), (2.5, "dollars", 2.5),
     ],
 )  # fmt: skip
@@ -96,8 +97,10 @@ def test_every_dimension_has_a_working_example():
 
 
 NOT_NUMBERS = [
-    True, False, None, [], {}, (1,), b"1", object, "", " ", "abc", "nan", "NaN", ".nan", "inf", "-inf", "Infinity", "1e400",
-    "1e9999", 1e400, -1e400, float("nan"), 10**400, -(10**400), "9" * 63, "9" * 10_000, "x" * 1_000_000, "1e", "e5", "0x10",
+    True, False, None, [], {}, (1,), b"1", object, "", " ", "abc", "nan", "NaN", ".nan", "inf", "-inf", "Infinity",
+    "1e400",
+    "1e9999", 1e400, -1e400, float("nan"), 10**400, -(10**400), "9" * 63, "9" * 10_000, "x" * 1_000_000, "1e", "e5",
+    "0x10",
     "1 2", "1/0", "--1", "+-1", "1..2", "٣", "１２", "1٣", "²", "1\x00", "1\n2", "-", "$", "%",
 ]  # fmt: skip
 

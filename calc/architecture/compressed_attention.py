@@ -80,7 +80,8 @@ class CompressedAttention(Part):
         if self.index_heads:
             sizes.append(("index_key", self.index_head_dim))
         for name, size in sizes:
-            found.append(Cache(name=name, heads=1, width=size, stride=self.rate, split=False))
+            found.append(Cache(name=name, heads=1, width=size, stride=self.rate, split=False,
+                               attended=name != "index_key"))  # fmt: skip
             found.append(Cache(name=f"{name}_tail", heads=1, width=self._tail(size), keeps="sequence", split=False))
         return tuple(found)
 

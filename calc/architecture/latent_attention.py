@@ -134,10 +134,10 @@ class Indexer(Part):
 
     def cache(self) -> tuple[Cache, ...]:
         if not self.pool:
-            return (Cache(name="index_key", heads=1, width=self.head_dim, split=False),)
+            return (Cache(name="index_key", heads=1, width=self.head_dim, split=False, attended=False),)
         tail = (self.pool - 1) * self.head_dim * (2 if self.pool_weights else 1)
         return (
-            Cache(name="index_key", heads=1, width=self.head_dim, stride=self.pool, split=False),
+            Cache(name="index_key", heads=1, width=self.head_dim, stride=self.pool, split=False, attended=False),
             Cache(name="index_key_tail", heads=1, width=tail, keeps="sequence", split=False),
         )
 

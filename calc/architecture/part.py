@@ -7,7 +7,7 @@ computed from these declarations by `calc.formulas`, which know nothing about pa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 Role = Literal["linear", "expert", "router", "embedding", "position", "table", "head", "norm", "conv", "vector"]
@@ -74,6 +74,8 @@ class Cache:
     """Tokens that share one entry (compressed attention)."""
     split: bool = True
     """Whether tensor parallelism divides the heads; False for a latent that all heads read."""
+    attended: bool = True
+    """False for what only a scorer reads to pick the tokens that are attended to (index keys)."""
     format: str | None = None
     """A fixed storage format (recurrent states in fp32); None follows the KV format or, for a
     state, the model's own 16-bit format."""
@@ -142,8 +144,6 @@ class Shared(Part):
     group: ClassVar[str] = "shared"
 
     def weights(self) -> tuple[Weight, ...]:
-        from dataclasses import replace
-
         return tuple(replace(weight, stored=False) for weight in self.part.weights())
 
     def cache(self) -> tuple[Cache, ...]:

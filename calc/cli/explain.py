@@ -36,7 +36,7 @@ Examples:
 def command(term: str, model: str, hardware: str, **flags: Any) -> None:
     """Find the term in the estimate's ledger and print its branch."""
     from calc import load
-    from calc.estimate import estimate
+    from calc.composer import estimate
     from calc.reports import explain
 
     found = estimate(load.scenario(scenario_document(model, hardware, flags)))

@@ -45,7 +45,7 @@ Exit status: 0 it fits (one of them, where several are named), 1 it does not, 2 
 def command(ctx: click.Context, /, model: str, hardware: tuple[str, ...], **flags: Any) -> None:
     """Build a scenario per device, estimate, render."""
     from calc import load
-    from calc.estimate import estimate
+    from calc.composer import estimate
 
     names = hardware or _all_devices()
     if flags["save"]:
@@ -53,12 +53,36 @@ def command(ctx: click.Context, /, model: str, hardware: tuple[str, ...], **flag
     if hardware:
         estimates = [estimate(load.scenario(scenario_document(model, name, flags))) for name in hardware]
     else:
-        from calc.choose import holding
+        from calc.choose import NONE, holding
 
-        documents = [scenario_document(model, name, flags) for name in names]
-        estimates = holding([load.scenario(document) for document in documents], flags["top"])
+        estimates = holding(_scenarios(model, names, flags), flags["top"])
+        if not estimates and flags["form"] != "json":
+            from calc.reports.table import wrap
+
+            text = NONE.format(where="" if flags["devices"] else ", not even a whole node")
+            write("\n".join(wrap(text)), flags["output_file"])
+            ctx.exit(1)
     write(_rendered(estimates, bool(hardware), flags["form"], flags["units"]), flags["output_file"])
     ctx.exit(0 if any(found.feasible for found in estimates) else 1)
+
+
+def _scenarios(model: str, names: tuple[str, ...], flags: dict[str, Any]) -> list[Any]:
+    """A scenario per device; devices that lack the slice asked for are left out."""
+    from calc import load
+    from calc.errors import CalcError
+
+    found, refused = [], None
+    for name in names:
+        document = scenario_document(model, name, flags)
+        try:
+            found.append(load.scenario(document))
+        except CalcError as error:
+            if document.data.get("slice") is None:
+                raise
+            refused = error
+    if refused and not found:
+        raise refused
+    return found
 
 
 def _all_devices() -> tuple[str, ...]:

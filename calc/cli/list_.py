@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from calc.cli.options import output_options, write
@@ -28,6 +26,3 @@ def command(kind: str, filter: str | None, form: str, units: str, output_file: s
 
     rows = catalogue.rows(kind, (filter or "").lower(), units, plain=form in ("json", "csv"))
     write(catalogue.render(rows, form), output_file)
-
-
-Row = dict[str, Any]

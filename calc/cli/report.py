@@ -27,9 +27,9 @@ Exit status: 0 all fit, 1 one does not, 2 one is wrong.
 def command(ctx: click.Context, files: tuple[str, ...], form: str, units: str, output_file: str | None) -> None:
     """Estimate each document of each file."""
     from calc import load
+    from calc.composer import Estimate, estimate
     from calc.documents import Document
     from calc.errors import CalcError
-    from calc.estimate import Estimate, estimate
     from calc.reports import render
 
     answers: list[Estimate | dict[str, Any]] = []

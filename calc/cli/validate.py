@@ -28,7 +28,7 @@ Examples:
 def command(topic: str, rows: bool, kind: str | None, form: str, units: str, output_file: str | None) -> None:
     """Predict every measured row, sum up, render."""
     from calc.errors import unknown
-    from calc.reports import validation
+    from calc.reports import accuracy
     from calc.validate import comparisons
 
     found = comparisons(topic)
@@ -37,4 +37,4 @@ def command(topic: str, rows: bool, kind: str | None, form: str, units: str, out
         if kind not in kinds:
             raise unknown("kind", kind, kinds, "--kind")
         found = [one for one in found if one.kind == kind]
-    write(validation.render(found, form, units, rows=rows), output_file)
+    write(accuracy.render(found, form, units, rows=rows), output_file)

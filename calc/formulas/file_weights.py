@@ -22,7 +22,7 @@ def applies(deployment: Deployment) -> bool:
         None, scenario.model.weight_format)  # fmt: skip
 
 
-def file_bytes(stored: Number, share: Number) -> Number:
+def held_bytes(stored: Number, share: Number) -> Number:
     """A device's part of some of a file's tensors.
 
     Equation
@@ -48,13 +48,13 @@ def file_weights_term(deployment: Deployment, stage: Stage, name: str, *, host: 
     model, layout = deployment.scenario.model, deployment.layout
     if not model.stored:
         share = 0 if host else 1 / (layout.tensor * layout.pipeline)
-        return total(name, [computed(f"{name}.all", file_bytes, stored=model.stored_bytes, share=share)])
+        return total(name, [computed(f"{name}.all", held_bytes, stored=model.stored_bytes, share=share)])
     shares = _shares(deployment, stage, host)
     sums: dict[tuple[str, float], int] = {}
     for group, size in model.stored:
         for part, share in _placed(deployment, stage, group, shares, host):
             sums[part, share] = sums.get((part, share), 0) + size
-    terms = [computed(f"{name}.{part}", file_bytes, stored=size, share=share) for (part, share), size in sums.items()]
+    terms = [computed(f"{name}.{part}", held_bytes, stored=size, share=share) for (part, share), size in sums.items()]
     return total(name, terms)
 
 

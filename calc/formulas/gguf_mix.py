@@ -20,7 +20,8 @@ from calc.architecture.norm import Norm
 from calc.architecture.part import Part, Role, Weight
 from calc.errors import BadValueError
 from calc.formulas.storage import matrix_bytes
-from calc.specs.formats import Format, Mix, Rule, ggml_type
+from calc.specs.format_records import Format, Mix, Rule
+from calc.specs.formats import ggml_type
 
 TENSORS = {
     "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output", "kv_b": "attn_kv_b", "attention_gate": "attn_q",

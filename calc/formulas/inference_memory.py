@@ -17,10 +17,11 @@ from calc.formulas.sharding import overlap, shard, stage_layers
 from calc.formulas.storage import TOWERS, Storage, kv_vector_bytes, weight_bytes
 from calc.ledger import Term, computed, total
 from calc.scenario import Scenario
-from calc.specs.formats import Format, kv_format_named
+from calc.specs.format_records import Format
+from calc.specs.formats import kv_format_named
 from calc.specs.plan import Layout
 from calc.specs.software import Assumed
-from calc.xp import Number, ceil_div
+from calc.xp import Number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +77,6 @@ class Deployment:
         """llama.cpp counts the output as one layer more: with `gpu_layers` at most the layers it stays behind."""
         wanted = self.scenario.inference.gpu_layers
         return wanted is None or wanted > self.scenario.model.num_layers or not self.scenario.software.embedding_on_host
-
-
-def replica_batch(scenario: Scenario, layout: Layout) -> Number:
-    """Sequences of the fullest replica [1]."""
-    return ceil_div(scenario.inference.batch_size, layout.data)
 
 
 def kinds(model: Model, layers: tuple[int, int]) -> Iterator[tuple[Stack, Layer, list[int]]]:
@@ -251,7 +247,8 @@ def kv_bytes_per_token(model: Model, kv_format: Format) -> Number:
     Returns
     -------
     Number
-        [byte/token]; encoder caches and recurrent states don't grow with the context and aren't in it.
+        [byte/token]; encoder caches and recurrent states don't grow with the context and aren't in it, index keys
+        are counted apart (`index_bytes_per_token`).
 
     Source
     ------
@@ -261,18 +258,47 @@ def kv_bytes_per_token(model: Model, kv_format: Format) -> Number:
     return _cache_sum(model, "tokens", kv_format, kv_format)
 
 
+def index_bytes_per_token(model: Model, kv_format: Format) -> Number:
+    """Index keys that one more token takes beside keys and values, in the whole model [byte].
+
+    What a sparse attention's scorer reads to pick the tokens that are attended to (DeepSeek-V3.2); they take memory as
+    the cache does, and are told apart since published figures of bytes per token leave them out.
+    """
+    return _cache_sum(model, "tokens", kv_format, kv_format, attended=False)
+
+
 def state_bytes_per_sequence(model: Model, half_format: Format) -> Number:
-    """Recurrent state of one sequence in the whole model, unsharded [byte]."""
+    """Recurrent state of one sequence in the whole model, unsharded.
+
+    Equation
+    --------
+    bytes per sequence = sum over layers and states of heads * state bytes
+
+    Parameters
+    ----------
+    model : Model
+    half_format : Format
+        16-bit format of the device; a state that fixes its own (fp32) keeps it.
+
+    Returns
+    -------
+    Number
+        [byte]; 0 without recurrent layers.
+
+    Source
+    ------
+    Gu & Dao 2023 (Mamba), arXiv 2312.00752, section 3.4; each recurrent part names its own.
+    """
     return _cache_sum(model, "sequence", half_format, half_format)
 
 
-def _cache_sum(model: Model, keeps: str, kv_format: Format, half_format: Format) -> Number:
+def _cache_sum(model: Model, keeps: str, kv_format: Format, half_format: Format, *, attended: bool = True) -> Number:
     found: Number = 0
     for stack in model.text_stacks:
         for layer, indices in stack.kinds():
             for part in layer.parts:
                 for cache in part.cache():
-                    if cache.keeps == keeps:
+                    if cache.keeps == keeps and cache.attended == attended:
                         vector = kv_vector_bytes(cache.width, cache_format(cache, kv_format, half_format))
                         found += len(indices) * cache.heads * vector / cache.stride
     return int(found) if found == int(found) else found

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from calc.architecture.model import Layer, Model, Stack
 from calc.architecture.part import Weight
-from calc.specs.formats import HALF_BITS, Block, Format, format_named, ggml_type
+from calc.specs.format_records import HALF_BITS, Block, Format
+from calc.specs.formats import format_named, ggml_type
 from calc.xp import Number, ceil_div
 
 if TYPE_CHECKING:

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from calc.architecture.model import Model
+from calc.documents import opened
 from calc.errors import CalcError, FileError, shown
 from calc.importers.tensors import MAX_SHARDS, Source, Tensor
-from calc.specs.formats import Format, ggml_types
+from calc.specs.format_records import Format
+from calc.specs.formats import ggml_types
 
 MAX_TENSORS = 2**18
 """Tensors of a file; experts are one tensor here, so that real ones have some thousand."""
@@ -309,12 +311,8 @@ _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 def read_file(path: str | Path) -> Header:
     """The header of one file on disk."""
-    try:
-        with open(path, "rb") as file:
-            return read_header(file, os.fstat(file.fileno()).st_size, str(path))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"can't read it: {reason}", shown(str(path)).strip("'")) from None
+    with opened(path) as file:
+        return read_header(file, os.fstat(file.fileno()).st_size, str(path))
 
 
 def part_names(name: str) -> list[str]:

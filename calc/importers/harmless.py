@@ -32,7 +32,7 @@ _NAMES = """
     chunk_size_feed_forward chunkwise_kernel clamp_len clip_qkv conv_window cross_attention_hidden_size
     decoder_start_token deepstack description dim_model_base disable_ngram_loss diversity_penalty do_sample dtype
     early_stopping embedding_fraction embedding_multiplier enable_moe_fp32_combine encoder_no_repeat_ngram_size
-    end_n_top ep_size eps expert_dtype expert_selection_fn finetuning_task floor_scale force_dequant fp16 fp32
+    end_n_top ep_size eps expert_selection_fn finetuning_task floor_scale force_dequant fp16 fp32
     fp32_residual_connection global_block_size hash_code_len hc_magnitude image_seq_length init init_cutoff_factor
     init_device initial_context_length initial_prior_diagonal_n_blocks initial_prior_first_n_blocks interleaved_qkv
     is_decoder is_encoder_decoder is_gated_act keep_window_size kv_cache_quant langs language license local_radius

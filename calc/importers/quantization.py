@@ -37,7 +37,24 @@ def stored_format(outer: Keys, inner: Keys, layers: int) -> Found:
     section = outer.section(*names) or inner.section(*names)
     if section is None or not section.data:
         return plain, ()
-    return _read(section, plain, layers)
+    found, unquantized = _read(section, plain, layers)
+    return _with_experts(inner, outer.raw("expert_dtype") or inner.raw("expert_dtype"), found), unquantized
+
+
+_EXPERTS_IN_FP4 = {"fp8": "mxfp4-experts-fp8", "fp8-block": "mxfp4-experts-fp8"}
+"""Format of all matrices -> the one where routed experts are in FP4 instead (DeepSeek-V4)."""
+
+
+def _with_experts(keys: Keys, dtype: Any, found: str | None) -> str | None:
+    """The format where `expert_dtype` stores routed experts apart from other matrices."""
+    if dtype in (None, "fp8", "bf16", "bfloat16"):
+        return found
+    if dtype == "fp4" and found in _EXPERTS_IN_FP4:
+        return _EXPERTS_IN_FP4[found]
+    keys.note(
+        f"expert_dtype {shown(dtype)} beside {found or '16-bit'} weights is not known; experts are counted as those"
+    )
+    return found
 
 
 def _read(section: Keys, plain: str | None, layers: int) -> Found:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from calc.architecture.model import Model
-from calc.documents import Document, is_folder, load_json, read_text
+from calc.documents import Document, is_folder, load_json, opened, read_text
 from calc.errors import FileError, shown
 from calc.importers.tensors import MAX_SHARDS, MAX_TENSORS, Checkpoint, Source, Tensor, size_only, with_storage
 
@@ -169,12 +169,8 @@ def _checked(entries: list[Entry], available: int, name: str) -> list[Tensor]:
 
 def read_file(path: str | Path) -> list[Tensor]:
     """The tensors of one `.safetensors` file on disk."""
-    try:
-        with open(path, "rb") as file:
-            return read_header(file, os.fstat(file.fileno()).st_size, str(path))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"can't read it: {reason}", shown(str(path)).strip("'")) from None
+    with opened(path) as file:
+        return read_header(file, os.fstat(file.fileno()).st_size, str(path))
 
 
 def read_index(document: Document) -> tuple[dict[str, str], int | None]:

@@ -129,7 +129,6 @@ class Grouping:
     def __init__(self, model: Model) -> None:
         self.stacks = tuple(stack.name for stack in model.text_stacks) or ("decoder",)
         self.layers = model.num_layers if len(self.stacks) == 1 else None
-        self._ends: dict[str, str] = {}
         self._parts: dict[tuple[str, str], tuple[str, str]] = {}  # the same few names recur in every layer
 
     def group(self, name: str) -> str:

@@ -1,1 +1,1 @@
-"""reports."""
+"""Estimates, records and comparisons to text, one file per output format or subject."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from calc.estimate import Estimate
+from calc.composer import Estimate
 from calc.formulas.parameters import parameters
 from calc.reports.view import components, range_of, verdict
 from calc.xp import Number
@@ -60,13 +60,14 @@ def as_dict(estimate: Estimate) -> dict[str, Any]:
         },
         "inference": {
             "weight_format": estimate.deployment.storage.name, "kv_format": estimate.deployment.kv_format.name,
-            "kv_bytes_per_token": limits["kv_bytes_per_token"],
-            "state_bytes_per_sequence": limits["state_bytes_per_sequence"],
-            "max_batch_size": limits["max_batch_size"], "max_context": limits["max_context"],
-            "max_context_by_memory": limits["max_context_by_memory"], "kv_cache_tokens": limits["kv_cache_tokens"],
-            "fewest_devices": limits["fewest_devices"],
+            "kv_bytes_per_token": limits.kv_bytes_per_token,
+            "index_bytes_per_token": limits.index_bytes_per_token,
+            "state_bytes_per_sequence": limits.state_bytes_per_sequence,
+            "max_batch_size": limits.max_batch_size, "max_context": limits.max_context,
+            "max_context_by_memory": limits.max_context_by_memory, "kv_cache_tokens": limits.kv_cache_tokens,
+            "fewest_devices": limits.fewest_devices,
             "formats": [{"weight_format": name, "weights_bytes": round(size), "fits": fits}
-                        for name, size, fits in limits["formats"]],
+                        for name, size, fits in limits.formats],
         },
         "notes": list(estimate.notes),
     }  # fmt: skip

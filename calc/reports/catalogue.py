@@ -13,7 +13,7 @@ from calc.architecture.model import Model, Stack
 from calc.documents import is_folder, load_file
 from calc.errors import CalcError, UnknownNameError, shown, unknown
 from calc.formulas.gguf_mix import usual_bits
-from calc.formulas.inference_memory import kv_bytes_per_token, state_bytes_per_sequence
+from calc.formulas.inference_memory import index_bytes_per_token, kv_bytes_per_token, state_bytes_per_sequence
 from calc.formulas.parameters import parameters
 from calc.specs.formats import format_named, format_names, kv_format_named, kv_format_names
 from calc.specs.hardware import Hardware
@@ -142,6 +142,8 @@ def record(name: str) -> Row:
     """One record: a catalogue name of any kind, or a file taken by its content."""
     if name.startswith("hf:") or name.endswith((".gguf", ".safetensors", ".index.json")) or is_folder(name):
         return model_record(load.model(name))
+    if load.names_hub_repository(name):
+        return model_record(load.model(name))  # which says what to write in its place
     if load.looks_like_path(name):
         return _file_record(name)
     for kind in ("models", "hardware", "clusters"):
@@ -195,6 +197,7 @@ def model_record(model: Model) -> Row:
         "position_parameters": counts.positions, "expert_parameters": counts.experts,
         "text_parameters": text.total,
         "kv_bytes_per_token": kv_bytes_per_token(model, half),
+        "index_bytes_per_token": index_bytes_per_token(model, half),
         "state_bytes_per_sequence": state_bytes_per_sequence(model, half),
         "hidden_size": model.hidden_size, "vocab_size": model.vocab_size, "num_hidden_layers": model.num_layers,
         "max_context": model.max_positions, "weight_format": model.weight_format, "stored_bytes": model.stored_bytes,

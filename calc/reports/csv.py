@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from calc.estimate import Estimate
+from calc.composer import Estimate
 from calc.reports.view import flat
 
 

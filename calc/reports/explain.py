@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from calc.composer import Estimate
 from calc.errors import UnknownNameError, shown, unknown
-from calc.estimate import Estimate
 from calc.formulas.inference_memory import kv_bytes_per_token
 from calc.ledger import Term, computed, total
 from calc.units import format_bytes, format_bytes_fitting
@@ -34,6 +34,9 @@ def find(root: Term, name: str) -> Term:
     wanted = name.strip().lower().replace("-", "_")
     if wanted in terms:
         return terms[wanted]
+    transient = _component(terms, wanted)
+    if transient is not None:
+        return transient
     matches = [full for full in terms if full.endswith("." + wanted)]
     if matches:
         shallow = min(full.count(".") for full in matches)
@@ -43,6 +46,21 @@ def find(root: Term, name: str) -> Term:
         listed = ", ".join(matches[:8])
         raise UnknownNameError(f"{shown(name)} could be {listed}: write the name in full")
     raise unknown("term", name, [*terms, *(full.rpartition(".")[2] for full in terms)])
+
+
+def _component(terms: dict[str, Term], wanted: str) -> Term | None:
+    """What the JSON calls memory.logits and memory.activations: of the worst instant, whose name terms of the ledger
+    have between; a branch of them that only another instant has is the largest such."""
+    head, _, rest = wanted.partition(".")
+    if head != "memory" or "memory.transient" not in terms:
+        return None
+    instants = sorted(terms["memory.transient"].terms, key=lambda term: -term.value)
+    logits = f"{instants[0].name}.logits"
+    if rest == "activations":
+        return total(wanted, [term for term in instants[0].terms if term.name != logits])
+    if rest == "logits":
+        return terms.get(logits) or total(wanted, [])
+    return next((terms[name] for instant in instants if (name := f"{instant.name}.{rest}") in terms), None)
 
 
 def as_dict(term: Term) -> dict[str, Any]:

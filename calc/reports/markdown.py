@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from calc.estimate import Estimate
+from calc.composer import Estimate
 from calc.reports import view
 from calc.units import format_bytes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from calc.estimate import Estimate
+from calc.composer import Estimate
 
 
 def estimates(found: list[Estimate | dict[str, Any]], form: str, units: str, *, several: bool = False) -> str:

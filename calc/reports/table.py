@@ -9,7 +9,7 @@ import os
 import sys
 import textwrap
 
-from calc.estimate import Estimate
+from calc.composer import Estimate
 from calc.reports import view
 from calc.units import format_bytes, format_count
 
@@ -134,5 +134,7 @@ def _room(estimate: Estimate) -> str:
     price = estimate.scenario.hardware.usd_per_hour
     dollars = price[0] * estimate.layout.devices if price else 0.0
     cost = "-" if not price else f"{dollars:.2f}" if dollars < 1000 else count(dollars, 6)
-    context, batch = estimate.limits["max_context"], estimate.limits["max_batch_size"]
+    context, batch = estimate.limits.max_context, estimate.limits.max_batch_size
+    if batch is None:  # only the weights' size is known
+        return f"{'-':>9}{'-':>7}{cost:>7}"
     return f"{'any' if context is None else count(context, 8):>9}{count(batch, 6):>7}{cost:>7}"

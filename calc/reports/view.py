@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from calc.estimate import Estimate
+from calc.composer import Estimate
 from calc.ledger import Term
 from calc.units import PB, format_bytes, format_bytes_fitting, format_length
+from calc.xp import Number
 
 TITLES = {
     "weights": "weights", "kv_cache": "KV cache", "state_cache": "state cache", "activations": "activations",
@@ -91,11 +93,11 @@ def limit_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str]]:
     """What was solved for: title and answer."""
     limits, inference = estimate.limits, estimate.scenario.inference
     rows = []
-    fewest = limits["fewest_devices"]
+    fewest = limits.fewest_devices
     devices = ("fewest devices", f"{fewest:,}" if fewest else "more than 1,024")
     if not estimate.scenario.model.stacks:
         return [devices, ("context, batch", "not known: only the size of the weights is")]
-    context, by_memory = limits["max_context"], limits["max_context_by_memory"]
+    context, by_memory = limits.max_context, limits.max_context_by_memory
     if context is None:
         answer = "no limit (nothing grows with it)"
     elif not context:
@@ -106,25 +108,28 @@ def limit_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str]]:
             room = "any number" if by_memory is None else f"{by_memory:,}"
             answer += f" (the model's limit; memory holds {room})"
     rows.append((f"max context at batch {inference.batch_size:,}", answer))
-    batch = limits["max_batch_size"]
+    batch = limits.max_batch_size
     rows.append((f"max batch at context {format_length(inference.context)}", f"{batch:,}" if batch else "none"))
     rows.append(devices)
-    if limits["kv_bytes_per_token"]:
-        tokens = limits["kv_cache_tokens"] or 0
-        rows.append(("KV cache", f"{limits['kv_bytes_per_token']:,.0f} bytes per token; room for {tokens:,} tokens"))
-    if limits["state_bytes_per_sequence"]:
-        rows.append(("recurrent state", f"{limits['state_bytes_per_sequence']:,.0f} bytes per sequence"))
+    if limits.kv_bytes_per_token:
+        tokens = limits.kv_cache_tokens
+        room = "no more beyond its windows" if tokens is None else f"room for {tokens:,} tokens"
+        rows.append(("KV cache", f"{limits.kv_bytes_per_token:,.0f} bytes per token; {room}"))
+    if limits.index_bytes_per_token:
+        rows.append(("index keys", f"{limits.index_bytes_per_token:,.0f} bytes per token more"))
+    if limits.state_bytes_per_sequence:
+        rows.append(("recurrent state", f"{limits.state_bytes_per_sequence:,.0f} bytes per sequence"))
     if estimate.scenario.utilization < 1:
         taken = format_bytes(estimate.usable_bytes, units)
         rows.append(("taken by the engine", f"{taken}, {estimate.scenario.utilization:.0%} of the device, needed or "
                      "not; the rest of it holds cache"))  # fmt: skip
-    rows.append((f"weights per device, {units}", formats_line(limits["formats"], units)))
+    rows.append((f"weights per device, {units}", formats_line(limits.formats, units)))
     if estimate.host_bytes:
         rows.append(("host memory", f"{format_bytes(float(estimate.host_bytes), units)}"))
     return rows
 
 
-def formats_line(formats: list[tuple[str, float, bool]], units: str) -> str:
+def formats_line(formats: Sequence[tuple[str, Number, bool]], units: str) -> str:
     """Which weight formats fit and which don't, with the bytes of each."""
 
     def sizes(fits: bool) -> str:
@@ -137,8 +142,8 @@ def formats_line(formats: list[tuple[str, float, bool]], units: str) -> str:
 
 def way_out(estimate: Estimate) -> str:
     """The least that would make it fit, in a few words: the largest format that fits, or more devices."""
-    fitting = next((name for name, _size, fits in estimate.limits["formats"] if fits), None)
-    fewest = estimate.limits["fewest_devices"]
+    fitting = next((name for name, _size, fits in estimate.limits.formats if fits), None)
+    fewest = estimate.limits.fewest_devices
     if fitting:
         return f"fits as {fitting}"
     return f"fits on {fewest} devices" if fewest else "fits nowhere"
@@ -178,5 +183,7 @@ def flat(estimate: Estimate) -> dict[str, Any]:
         "usable_bytes": round(estimate.usable_bytes),
     }  # fmt: skip
     record |= {f"{row.key}_bytes": round(row.value) for row in components(estimate)}
-    record |= {key: limits[key] for key in ("max_context", "max_batch_size", "kv_cache_tokens", "fewest_devices")}
+    record |= {
+        key: getattr(limits, key) for key in ("max_context", "max_batch_size", "kv_cache_tokens", "fewest_devices")
+    }
     return record

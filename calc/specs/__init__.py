@@ -1,1 +1,1 @@
-"""specs."""
+"""Nouns, frozen and validated: devices, number formats, engine profiles, plans, workloads."""

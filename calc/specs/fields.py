@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from calc.documents import Document, Path_
-from calc.errors import BadValueError, CalcError, FileError, UnknownKeyError, shown, unknown
+from calc.errors import BadValueError, CalcError, FileError, shown, unknown
 from calc.units import SUFFIXES, parse, parse_whole
 
 T = TypeVar("T")
@@ -165,4 +165,4 @@ def _word(value: Any, choices: tuple[str, ...]) -> str:
     return value
 
 
-__all__ = ["REQUIRED", "UnknownKeyError", "convert", "entry", "key", "read"]
+__all__ = ["convert", "entry", "key", "read"]

@@ -7,29 +7,19 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from calc.configs import records
+from calc.configs import normal, records
 from calc.errors import CalcError, UnknownNameError, shown, unknown
 from calc.specs.format_records import (
     FAMILY_KEYS,
     FORMAT_KEYS,
-    HALF,
-    HALF_BITS,
     ROLES,
-    Block,
     Format,
-    Mix,
-    Rule,
     file_type_from,
     format_from,
     type_from,
 )
 
 FILE = "formats.yaml"
-
-
-def normal(name: str) -> str:
-    """A name as this catalogue looks it up: lower case, `_` and blanks as `-`."""
-    return "-".join(name.strip().lower().replace("_", "-").split())
 
 
 @lru_cache(maxsize=8)
@@ -182,9 +172,3 @@ def _allowed(number: float, values: Any) -> bool:
         whole = number == int(number) or values.get("fractions", False)
         return bool(whole and values["from"] <= number <= values["to"])
     return isinstance(values, list) and number in values
-
-
-__all__ = [
-    "HALF", "HALF_BITS", "ROLES", "Block", "Format", "Mix", "Rule", "file_type", "format_from", "format_named",
-    "format_names", "ggml_type", "ggml_types", "kv_format_named", "kv_format_names", "normal",
-]  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from calc.specs.fields import key
 from calc.xp import Number
@@ -28,7 +27,7 @@ class Parallel:
     expert_tensor: Number | None = key("count?", None, whole=True, minimum=1, doc="devices that share one expert")
     sharding: str | None = key("name?", None, choices=SHARDINGS, doc="ZeRO stage; default the software's")
     shard_group: Number | None = key("count?", None, whole=True, minimum=1, doc="devices that share one sharded copy")
-    offload: Any = key("texts", ("none",), choices=OFFLOADS, doc="what is kept off the device")
+    offload: tuple[str, ...] = key("texts", ("none",), choices=OFFLOADS, doc="what is kept off the device")
     offload_to: str = key("name", "cpu", choices=("cpu", "nvme"), doc="where it is kept")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +44,16 @@ ASSUMED = {"logits_bytes": "bytes", "residual_copies": "count", "context": "byte
 class Software:
     """One profile of `configs/software.yaml`.
 
-    Mechanisms are the same for all (`calc.formulas.workspace`); a profile sets their constants.
+    Mechanisms are the same for all (`calc.formulas.workspace`); a profile sets their constants. Quantities with a range
+    are mappings in the file; `calc.load.software` makes them `Assumed`.
     """
 
     name: str = key("name", doc="catalogue name")
     family: str = key("name", "", doc="profile it is a version of; its own name where it is like no other")
     title: str = key("text", "", doc="name for people")
-    tasks: Any = key("texts", ("infer",), choices=("pretrain", "finetune", "infer"), doc="what it is used for")
+    tasks: tuple[str, ...] = key(
+        "texts", ("infer",), choices=("pretrain", "finetune", "infer"), doc="what it is used for"
+    )
     memory_utilization: float | None = key("share?", None, maximum=1,
                                            doc="share of the device it takes; null: what it needs")  # fmt: skip
     layout: str = key("name", "tensor", choices=("tensor", "layers"), doc="how it uses several devices by default")
@@ -66,20 +69,21 @@ class Software:
                          doc="positions with logits: each sequence's last, or all of a chunk")  # fmt: skip
     logits_rows: int | None = key("count?", None, whole=True, minimum=1,
                                   doc="rows of logits it reserves for; null: as many as the workload has")  # fmt: skip
-    logits_bytes: Any = key("mapping", doc="bytes per logit while sampling, all temporaries together")
+    logits_bytes: Assumed = key("mapping", doc="bytes per logit while sampling, all temporaries together")
     score_bytes: float = key("bytes", 0, doc="bytes per attention score of a chunk; 0 with flash attention")
     mask_bytes: float = key("bytes", 0, doc="bytes per query and key of a mask that is written out for a chunk")
-    residual_copies: Any = key("mapping", doc="live copies of the residual stream in a forward pass")
+    residual_copies: Assumed = key("mapping", doc="live copies of the residual stream in a forward pass")
     activation_bytes: float = key("bytes", 2, doc="bytes per live activation element")
     vocabulary_multiple: int = key("count", 1, whole=True, minimum=1, doc="vocabulary padded to a multiple, per rank")
     embedding_on_host: bool = key("flag", False, doc="whether the input table stays in host memory")
     duplicate_tied_head: bool = key("flag", False, doc="whether a tied head is stored a second time")
-    context: Any = key("mapping", doc="device context and libraries: value, low, high [byte], source")
-    communication: Any = key("mapping", doc="communication libraries where several devices work together")
-    graphs: Any = key("mapping", doc="captured graphs and their buffers")
-    slack: Any = key("mapping", doc="allocator slack, as a share of what is allocated beside the weights")
-    by_device: Any = key("any", (), doc="keys that differ by device: mappings with conditions memory_from, "
-                                        "memory_below, computes; the first that holds counts")  # fmt: skip
+    context: Assumed = key("mapping", doc="device context and libraries: value, low, high [byte], source")
+    communication: Assumed = key("mapping", doc="communication libraries where several devices work together")
+    graphs: Assumed = key("mapping", doc="captured graphs and their buffers")
+    slack: Assumed = key("mapping", doc="allocator slack, as a share of what is allocated beside the weights")
+    by_device: Sequence[Mapping[str, Any]] = key(
+        "any", (), doc="keys that differ by device: mappings with conditions memory_from, memory_below, computes; the "
+                       "first that holds counts")  # fmt: skip
     notes: Any = key("any", None, doc="what bites")
     sources: Any = key("any", None, doc="where the constants are from")
 

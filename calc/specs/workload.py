@@ -32,8 +32,8 @@ class Training:
     kernels: str | None = key("name?", None, choices=("fused", "eager"), doc="what kernels keep for backward")
     loss: str = key("name", "full", choices=("full", "fused", "chunked"), doc="what logits and loss keep")
     optimizer: str = key("name", "adamw", doc="optimizer, a name from its catalogue")
-    recompute: Any = key("texts", ("none",), choices=("none", "selective", "full", *RECOMPUTE_MODULES),
-                         doc="what the backward pass computes again")  # fmt: skip
+    recompute: tuple[str, ...] = key("texts", ("none",), choices=("none", "selective", "full", *RECOMPUTE_MODULES),
+                                     doc="what the backward pass computes again")  # fmt: skip
     recompute_layers: Number | None = key("count?", None, whole=True, doc="layers of a stage recomputed under `full`")
     attention: str = key("name", "flash", choices=("flash", "unfused"), doc="attention kernel")
     dropout: float = key("share", 0.0, maximum=1, doc="dropout probability; above 0 masks are stored")
@@ -58,7 +58,7 @@ class Inference:
                                            doc="share of the device the engine may take")  # fmt: skip
     gpu_layers: int | None = key("count?", None, whole=True, doc="layers kept on the device; default all")
     cpu_moe_layers: int = key("count", 0, whole=True, doc="first layers whose routed experts stay on the host")
-    kv_budget: Any = key("any", "100%", doc="share (50%) or number of tokens whose KV is kept")
+    kv_budget: str | float = key("any", "100%", doc="share (50%) or number of tokens whose KV is kept")
     speculative: dict[str, Any] | None = key("mapping?", None, entries=SPECULATIVE, doc="draft, length, acceptance")
     disaggregated: dict[str, Any] | None = key("mapping?", None, entries=DISAGGREGATED,
                                                doc="prefill_devices, decode_devices")  # fmt: skip

@@ -1,14 +1,12 @@
-"""The composer: a scenario to an estimate. It decides what is decided by rules and adds up terms;
-every formula is in `calc.formulas`."""
+"""Memory of a scenario: what is decided by rules is decided, and of each pipeline stage the terms are added up, at any
+context and batch. Every formula is in `calc.formulas`; limits and suggestions ask here too."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from calc import constraints
-from calc.errors import BadValueError
 from calc.formulas.inference_memory import (
     Deployment,
     Stage,
@@ -17,17 +15,32 @@ from calc.formulas.inference_memory import (
     stages,
     weights_term,
 )
-from calc.formulas.stored import storage
 from calc.formulas.transient import shapes, transient_term
+from calc.formulas.weight_format import storage
 from calc.ledger import Term, total
 from calc.scenario import Scenario
 from calc.specs.formats import kv_format_named
 from calc.specs.plan import Layout
 from calc.specs.workload import kv_budget
+from calc.units import format_bytes
 from calc.xp import Number, ceil_div
 
 NO_CONTEXT_KINDS = ("cpu", "apple", "apu")
 """Devices whose driver keeps no context of its own in the memory that is counted."""
+
+
+def deploy(scenario: Scenario, layout: Layout | None = None) -> tuple[Deployment, tuple[str, ...]]:
+    """A scenario's layout and formats, with notes on what was derived."""
+    notes: tuple[str, ...] = ()
+    if layout is None:
+        layout, notes = constraints.layout(scenario)
+    weights, format_notes = storage(scenario)
+    half_format = kv_format_named(scenario.hardware.half_format)
+    asked = scenario.inference.kv_format
+    kv_format = kv_format_named(asked) if asked else half_format
+    deployment = Deployment(scenario=scenario, layout=layout, storage=weights, kv_format=kv_format,
+                            half_format=half_format, budget=kv_budget(scenario.inference.kv_budget))  # fmt: skip
+    return deployment, (*notes, *format_notes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,82 +133,8 @@ def held_weights(deployment: Deployment, stage: Stage, name: str = "memory.weigh
     return weights_term(deployment, stage, name, host=host)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """The answer to one scenario; every output format renders it."""
-
-    scenario: Scenario
-    layout: Layout
-    deployment: Deployment
-    worst: StageMemory
-    host_bytes: Number
-    limits: dict[str, Any]
-    """What `calc.solve` found: max_context, max_batch_size, kv_cache_tokens, fewest_devices, ..."""
-    problems: tuple[tuple[str, str], ...] = ()
-    """Pairs of a code and a sentence; empty where the scenario is feasible."""
-    suggestions: tuple[Any, ...] = ()
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def feasible(self) -> bool:
-        """Whether it fits: devices, host."""
-        return not self.problems
-
-    @property
-    def memory(self) -> Term:
-        """The ledger of the fullest device."""
-        return self.worst.memory
-
-    @property
-    def usable_bytes(self) -> float:
-        """What the estimate may use of a device [byte]."""
-        return self.scenario.usable_bytes
-
-
-def deploy(scenario: Scenario, layout: Layout | None = None) -> tuple[Deployment, tuple[str, ...]]:
-    """A scenario's layout and formats, with notes on what was derived."""
-    notes: tuple[str, ...] = ()
-    if layout is None:
-        layout, notes = constraints.layout(scenario)
-    weights, format_notes = storage(scenario)
-    half_format = kv_format_named(scenario.hardware.half_format)
-    asked = scenario.inference.kv_format
-    kv_format = kv_format_named(asked) if asked else half_format
-    deployment = Deployment(scenario=scenario, layout=layout, storage=weights, kv_format=kv_format,
-                            half_format=half_format, budget=kv_budget(scenario.inference.kv_budget))  # fmt: skip
-    return deployment, (*notes, *format_notes)
-
-
-def estimate(scenario: Scenario) -> Estimate:
-    """The estimate of a scenario.
-
-    Raises
-    ------
-    CalcError
-        It can't be laid out, or names a format that doesn't exist.
-    """
-    from calc import solve
-
-    if scenario.task != "infer":
-        raise BadValueError(f"task {scenario.task} is not estimated by this version; task infer is")
-    deployment, notes = deploy(scenario)
-    memory = InferenceMemory(deployment)
-    inference = scenario.inference
-    worst = memory.at(inference.context, inference.batch_size)
-    host = memory.host_bytes(inference.context, inference.batch_size)
-    found = tuple(problems(scenario, deployment.layout, worst, host))
-    limits = solve.limits(memory)
-    suggestions = tuple(solve.suggestions(memory, worst)) if found else ()
-    notes = (*scenario.notes, *scenario.model.notes, *notes, *_layout_notes(scenario, deployment.layout),
-             *_context_notes(scenario))  # fmt: skip
-    return Estimate(scenario=scenario, layout=deployment.layout, deployment=deployment, worst=worst, host_bytes=host,
-                    limits=limits, problems=found, suggestions=suggestions, notes=notes)  # fmt: skip
-
-
 def problems(scenario: Scenario, layout: Layout, worst: StageMemory, host: Number) -> list[tuple[str, str]]:
     """What stands against the scenario: pairs of a code and a sentence."""
-    from calc.units import format_bytes
-
     found = []
     needed, usable = worst.memory.value, scenario.usable_bytes
     if needed > usable:
@@ -208,32 +147,3 @@ def problems(scenario: Scenario, layout: Layout, worst: StageMemory, host: Numbe
         there = format_bytes(node_host * nodes)
         found.append(("out_of_host_memory", f"needs {format_bytes(host)} of host memory, {there} there is"))
     return found
-
-
-def _layout_notes(scenario: Scenario, layout: Layout) -> list[str]:
-    """What is uneven or kept twice in a layout."""
-    found = []
-    layers, stages_ = scenario.model.num_layers, int(layout.pipeline)
-    if layers % stages_:
-        found.append(f"{layers} layers over {stages_} stages: the first {layers % stages_} stages hold one more")
-    heads = [cache.heads for stack in scenario.model.text_stacks for layer, _ in stack.kinds() for part in layer.parts
-             for cache in part.cache() if cache.split and cache.keeps != "sequence"]  # fmt: skip
-    if heads and min(heads) < layout.tensor:
-        found.append(f"{min(heads)} KV heads over tensor {layout.tensor}: each is kept on several devices")
-    return found
-
-
-def _context_notes(scenario: Scenario) -> list[str]:
-    """What to know about the context asked for."""
-    model, context = scenario.model, scenario.inference.context
-    found = []
-    if model.image_tokens and not scenario.text_only:
-        found.append(f"an image takes about {model.image_tokens:,} tokens of the context")
-    if model.context_limit is not None and context > model.context_limit:
-        found.append(f"{context:,} tokens are more than the {model.context_limit:,} learned positions")
-    elif model.max_positions is not None and context > model.max_positions:
-        found.append(f"{context:,} tokens are more than the {model.max_positions:,} the model was made for")
-    return found
-
-
-__all__ = ["Deployment", "Estimate", "InferenceMemory", "StageMemory", "deploy", "estimate", "problems"]

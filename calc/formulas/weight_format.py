@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from calc.formulas.storage import Storage
 from calc.scenario import Scenario
-from calc.specs.formats import HALF, format_named
+from calc.specs.format_records import HALF
+from calc.specs.formats import format_named
 
 
 def storage(scenario: Scenario) -> tuple[Storage, tuple[str, ...]]:
