@@ -128,7 +128,9 @@ def test_modernbert_windows():
     assert windows[:4] == [None, 128, 128, None]
 
 
-@pytest.mark.parametrize("family", sorted({*families.MODULES["encoder"], *families.MODULES["encoder_decoder"]}))
+@pytest.mark.parametrize(
+    "family", sorted({*families.MODULES["encoder"], *families.MODULES["encoder_decoder"], *families.MODULES["t5"]})
+)
 @pytest.mark.parametrize("value", [0, -1, "x", [], {}, 10**12, 1.5, True])
 def test_wrong_sizes_are_errors_of_ours(family, value):
     for key in (

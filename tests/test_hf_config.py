@@ -15,8 +15,9 @@ from calc.documents import Document
 from calc.errors import CalcError
 from calc.formulas.parameters import parameters
 from calc.importers import families
+from calc.importers.defaults import defaults_of
 from calc.importers.harmless import is_harmless
-from calc.importers.hf_config import defaults_of, load_config, read_config
+from calc.importers.hf_config import load_config, read_config
 from calc.specs.formats import format_named
 
 DATA = Path(__file__).parent / "data"

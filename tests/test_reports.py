@@ -16,6 +16,7 @@ from test_scenario import small
 
 from calc.composer import estimate
 from calc.errors import UnknownNameError
+from calc.importers.tensors import Checkpoint, size_only
 from calc.reports import csv as as_csv
 from calc.reports import explain, markdown, render, table, view
 from calc.reports.as_json import as_dict, dumps
@@ -273,3 +274,10 @@ def test_a_scenario_document_in_every_format():
     found = estimate(loaded(small(name='a | b, "c"\nd')))
     for form in ("table", "json", "csv", "markdown"):
         assert render.estimates([found], form, "GiB")
+
+
+def test_side_by_side_where_only_the_size_of_the_weights_is_known():
+    weights = size_only(Checkpoint(name="weights", tensors=(), total_bytes=16 * GIB), "unknown", "no shapes")
+    found = estimate(scenario(weights, software=REAL))
+    row = table.side_by_side([found, found]).splitlines()[4]
+    assert row.split() == ["device", "FITS", "16.00", "80.00", "-", "-", "-"], "neither context nor batch is known"

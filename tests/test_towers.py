@@ -8,7 +8,7 @@ import yaml
 from calc.documents import Document
 from calc.errors import CalcError
 from calc.formulas.parameters import count, parameters
-from calc.importers.families import towers
+from calc.importers.families import image_tokens, towers
 from calc.importers.hf_config import read_config
 from calc.importers.keys import Keys
 
@@ -77,7 +77,7 @@ def test_qwen3_5_tower_of_a_published_configuration():
               "out_hidden_size": 5120, "spatial_merge_size": 2, "temporal_patch_size": 2}  # fmt: skip
     config = {"model_type": "qwen3_5", "text_config": {"hidden_size": 5120}, "vision_config": vision}
     assert tower_total(config) == 460_730_096  # transformers 5.23.0 on the meta device
-    assert towers.image_tokens(keys(config)) == 1024
+    assert image_tokens.image_tokens(keys(config)) == 1024
 
 
 def test_gemma4_tower_of_a_published_configuration():
@@ -88,7 +88,7 @@ def test_gemma4_tower_of_a_published_configuration():
     config = {"model_type": "gemma4", "audio_config": None, "text_config": {"hidden_size": 2816},
               "vision_config": vision, "vision_soft_tokens_per_image": 280}  # fmt: skip
     assert tower_total(config) == 572_792_112  # transformers 5.23.0 on the meta device
-    assert towers.image_tokens(keys(config)) == 280
+    assert image_tokens.image_tokens(keys(config)) == 280
 
 
 def test_opengvlab_and_transformers_keys_of_internvl_agree():
@@ -115,7 +115,7 @@ def test_phi3_vision_has_clip_and_its_own_projector():
     clip -= 1024 * 8 + 8 + 8 * 8 + 8
     projector = 4096 * 3072 + 3072 + 3072 * 3072 + 3072 + 2 * 4096
     assert tower_total(config) == clip + projector
-    assert towers.image_tokens(keys(config)) == 2509  # the figure of its model card for a square image
+    assert image_tokens.image_tokens(keys(config)) == 2509  # the figure of its model card for a square image
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,13 @@ def test_phi3_vision_has_clip_and_its_own_projector():
     ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
 )  # fmt: skip
 def test_image_tokens(config, tokens):
-    assert tokens == towers.image_tokens(keys(config))
+    assert tokens == image_tokens.image_tokens(keys(config))
 
 
 def test_llama_3_2_vision_keeps_all_patches_of_all_tiles():
     config = {"model_type": "mllama", "vision_config": {"image_size": 560, "patch_size": 14, "max_num_tiles": 4}}
-    assert towers.encoder_length(keys(config)) == 4 * 1601
-    assert towers.encoder_length(keys({"model_type": "llava", "vision_config": CLIP})) is None
+    assert image_tokens.encoder_length(keys(config)) == 4 * 1601
+    assert image_tokens.encoder_length(keys({"model_type": "llava", "vision_config": CLIP})) is None
 
 
 def test_tower_that_is_not_known_is_told_and_not_guessed():
@@ -174,7 +174,7 @@ def test_wrong_values_are_errors_of_ours(family, value):
         for key in ("hidden_size", "patch_size", "num_hidden_layers", "depth", "image_size", "num_heads", "d_model",
                     "vision_feature_layer", "spatial_merge_size"):  # fmt: skip
             for config in ({name: {key: value}}, {name: value}, {name: {}, key: value}):
-                for call in (towers.read, towers.image_tokens, towers.encoder_length):
+                for call in (towers.read, image_tokens.image_tokens, image_tokens.encoder_length):
                     try:
                         call(keys({"model_type": family, "text_config": {"hidden_size": 64}, **config}))
                     except CalcError as error:

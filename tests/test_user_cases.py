@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-
 import sys
 
 import pytest
@@ -45,8 +44,8 @@ def fit(run):
         ("qwen2.5-7b rtx-4060-8gb --software vllm --weight-format gptq-4bit-g128", 5.2032, 0.005),
         # ggml-org/llama.cpp#13194: gemma3 12B Q4_K - Medium, 6.79 GiB, 11.77 B
         ("gemma-3-12b rtx-3090 --software llama.cpp --weight-format q4_k_m --text-only", 6.79, 0.002),
-        # flytomelight.github.io/llm-cal, deepseek-v4-flash: files of 148.66 GiB, 3.3 of it the layer for further tokens,
-        # of FP4 and FP8 matrices
+        # flytomelight.github.io/llm-cal, deepseek-v4-flash: 148.66 GiB, 3.3 of it the layer for further tokens,
+        # in FP4 and FP8
         ("deepseek-v4-flash h20 --devices 2 --software vllm", (148.66 - 3.3) / 2, 0.01),
     ],
 )
@@ -133,3 +132,11 @@ def test_windows_everywhere_leave_no_room_of_zero_tokens(run):
     """Mistral 7B's layers all have windows: what a token takes beyond them is nothing, not all there is."""
     text = run("fit", "mistral-7b-v0.1", "rtx-4090", "--context", "16k")[1]
     assert "FITS" in text and "room for 0 tokens" not in text
+
+
+def test_a_host_that_is_too_small_is_named(run):
+    """All experts of DeepSeek V3 in the memory of a workstation: the card has room, the host hasn't."""
+    line = "deepseek-v3 rtx-4090 --software llama.cpp --weight-format q4_k_m --cpu-moe-layers 61"
+    status, text, _ = run("fit", *line.split())
+    verdict = " ".join(text.split())
+    assert status == 1 and verdict.startswith("DOES NOT FIT needs") and "; the host needs 367.4" in verdict

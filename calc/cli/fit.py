@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from calc.cli.options import (
     scenario_options,
     write,
 )
+
+if TYPE_CHECKING:
+    from calc.scenario import Scenario
 
 HELP = """Does MODEL fit HARDWARE for inference, what takes the memory, and what would make it fit?
 
@@ -46,8 +49,9 @@ def command(ctx: click.Context, /, model: str, hardware: tuple[str, ...], **flag
     """Build a scenario per device, estimate, render."""
     from calc import load
     from calc.composer import estimate
+    from calc.reports import render
 
-    names = hardware or _all_devices()
+    names = hardware or tuple(load.names("hardware"))
     if flags["save"]:
         _save(scenario_document(model, names[0], flags).data, flags["save"])
     if hardware:
@@ -62,11 +66,12 @@ def command(ctx: click.Context, /, model: str, hardware: tuple[str, ...], **flag
             text = NONE.format(where="" if flags["devices"] else ", not even a whole node")
             write("\n".join(wrap(text)), flags["output_file"])
             ctx.exit(1)
-    write(_rendered(estimates, bool(hardware), flags["form"], flags["units"]), flags["output_file"])
+    text = render.estimates(estimates, flags["form"], flags["units"], several=not hardware)
+    write(text, flags["output_file"])
     ctx.exit(0 if any(found.feasible for found in estimates) else 1)
 
 
-def _scenarios(model: str, names: tuple[str, ...], flags: dict[str, Any]) -> list[Any]:
+def _scenarios(model: str, names: tuple[str, ...], flags: dict[str, Any]) -> list[Scenario]:
     """A scenario per device; devices that lack the slice asked for are left out."""
     from calc import load
     from calc.errors import CalcError
@@ -83,18 +88,6 @@ def _scenarios(model: str, names: tuple[str, ...], flags: dict[str, Any]) -> lis
     if refused and not found:
         raise refused
     return found
-
-
-def _all_devices() -> tuple[str, ...]:
-    from calc import load
-
-    return tuple(load.names("hardware"))
-
-
-def _rendered(estimates: list[Any], named: bool, form: str, units: str) -> str:
-    from calc.reports import render
-
-    return render.estimates(estimates, form, units, several=not named)
 
 
 def _save(data: dict[str, Any], path: str) -> None:

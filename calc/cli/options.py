@@ -121,6 +121,13 @@ def write(text: str, output_file: str | None) -> None:
         raise CalcError(f"can't write it: {error.strerror}", output_file) from None
 
 
+def told(name: str, error: CalcError) -> dict[str, Any]:
+    """One of several inputs was wrong: said at once on standard error, and the object that stands for its answer."""
+    message = " ".join(str(error).split())
+    click.echo(f"Error: {message}", err=True)
+    return {"name": name, "error": message}
+
+
 def _items(names: list[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]
 

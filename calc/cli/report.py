@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from calc.cli.options import output_options, write
+from calc.cli.options import output_options, told, write
 
 HELP = """Estimate the scenarios in FILES (YAML; a file may hold several documents).
 
@@ -33,25 +33,20 @@ def command(ctx: click.Context, files: tuple[str, ...], form: str, units: str, o
     from calc.reports import render
 
     answers: list[Estimate | dict[str, Any]] = []
-
-    def failed(name: str, error: CalcError) -> None:
-        message = " ".join(str(error).split())
-        click.echo(f"Error: {message}", err=True)
-        answers.append({"name": name, "error": message})
-
     for path in files:
         documents: list[Document] = []
         try:
             documents = load.scenarios(path)
         except CalcError as error:
-            failed(path, error)
+            answers.append(told(path, error))
         for document in documents:
             try:
                 answers.append(estimate(load.scenario(document)))
             except CalcError as error:
                 data = document.data
                 error = error if error.where else error.at(document.place())
-                failed(str(data.get("name") or path) if isinstance(data, dict) else path, error)
+                name = str(data.get("name") or path) if isinstance(data, dict) else path
+                answers.append(told(name, error))
     text = render.estimates(answers, form, units)
     if text:
         write(text, output_file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from calc.cli.options import output_options, write
+from calc.cli.options import output_options, told, write
 
 
 @click.command()
@@ -28,9 +28,7 @@ def command(ctx: click.Context, names: tuple[str, ...], form: str, units: str, o
         try:
             shown.append(catalogue.record(name))
         except CalcError as error:
-            message = " ".join(str(error).split())
-            click.echo(f"Error: {message}", err=True)
-            shown.append({"name": name, "error": message})
+            shown.append(told(name, error))
             failed = True
     text = catalogue.show(shown, form, units)
     if text:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from calc.architecture.model import Model, Stack
 from calc.documents import Document, is_file, is_folder, load_json, read_text
 from calc.errors import FileError, shown
 from calc.importers import families
+from calc.importers.defaults import defaults_of
 from calc.importers.harmless import is_harmless
 from calc.importers.keys import MAX_LAYERS, Keys
 from calc.importers.quantization import stored_format
@@ -126,32 +126,17 @@ def _family_of_class(name: str) -> str:
     return known.get(plain) or known.get(f"{plain}text") or ""
 
 
-def defaults_of(family: str) -> dict[str, Any]:
-    """The values that transformers' class for a family gives to keys left out, of those that size a model.
-
-    One line per family in `hf_defaults.json`, so that one is read without the others.
-    """
-    lines = (Path(__file__).parent / "hf_defaults.json").read_text(encoding="utf-8")
-    start = lines.find(f'\n"{family}": ')
-    if start < 0 or '"' in family:
-        return {}
-    import json
-
-    found: dict[str, Any] = json.loads(lines[lines.index("{", start) : lines.index("\n", start + 1)].rstrip(","))
-    return found
-
-
 def _towers(levels: list[Keys]) -> tuple[list[Stack], int, int | None]:
     """Vision and audio towers of the configuration and its sections, the context that one image takes, and the
     entries of one image that cross attention keeps."""
     around = [level for level in levels if level is not levels[-1] or any(level.data.get(name) for name in TOWERS)]
     if not around:
         return [], 0, None
-    from calc.importers.families import towers
+    from calc.importers.families import image_tokens, towers
 
     found = [stack for level in around for stack in towers.read(level)]
-    kept = next((length for level in around if (length := towers.encoder_length(level))), None)
-    return found, max(towers.image_tokens(level) for level in around), kept
+    kept = next((length for level in around if (length := image_tokens.encoder_length(level))), None)
+    return found, max(image_tokens.image_tokens(level) for level in around), kept
 
 
 def _note_ahead(keys: Keys, model: Model) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from calc.composer import Estimate
 
 
-def estimates(found: list[Estimate | dict[str, Any]], form: str, units: str, *, several: bool = False) -> str:
+def estimates(found: Sequence[Estimate | dict[str, Any]], form: str, units: str, *, several: bool = False) -> str:
     """One estimate in full, several side by side; `several` makes a list even of one.
 
     A dict in the place of an estimate is an error already in the contract's form.

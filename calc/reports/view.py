@@ -9,7 +9,7 @@ from typing import Any
 from calc.composer import Estimate
 from calc.ledger import Term
 from calc.units import PB, format_bytes, format_bytes_fitting, format_length
-from calc.xp import Number
+from calc.xp import Number, ceil_div
 
 TITLES = {
     "weights": "weights", "kv_cache": "KV cache", "state_cache": "state cache", "activations": "activations",
@@ -66,6 +66,11 @@ def verdict_line(estimate: Estimate, units: str = "GiB") -> str:
     rest = usable - needed
     amount = format_bytes(abs(rest), units)
     margin = f"{amount} headroom" if rest >= 0 else f"{amount} too much"
+    if any(code == "out_of_host_memory" for code, _ in estimate.problems):
+        there = estimate.scenario.cluster.host_memory or 0
+        nodes = ceil_div(estimate.layout.devices, estimate.scenario.cluster.devices_per_node)
+        margin += (f"; the host needs {format_bytes(float(estimate.host_bytes), units)} of "
+                   f"{format_bytes(float(there * nodes), units)}")  # fmt: skip
     return f"{verdict(estimate)}  needs {format_bytes(needed, units)} of {format_bytes(usable, units)} usable, {margin}"
 
 

@@ -11,10 +11,10 @@ from calc.importers.keys import Keys
 
 MODULES: dict[str, tuple[str, ...]] = {
     "contrastive": ("clip", "clip_text_model", "siglip"),
-    "encoder_decoder": ("t5", "umt5", "longt5", "switch_transformers", "t5gemma", "t5gemma2", "bart", "mvp", "plbart",
-                        "mbart", "pegasus", "pegasus_x", "bigbird_pegasus", "blenderbot-small", "m2m_100", "nllb-moe",
-                        "marian", "fsmt", "led", "prophetnet", "whisper", "speech_to_text", "moonshine",
-                        "encoder-decoder"),
+    "encoder_decoder": ("bart", "mvp", "plbart", "mbart", "pegasus", "pegasus_x", "bigbird_pegasus", "blenderbot-small",
+                        "m2m_100", "nllb-moe", "marian", "fsmt", "led", "prophetnet", "whisper", "speech_to_text",
+                        "moonshine", "encoder-decoder"),
+    "t5": ("t5", "umt5", "longt5", "switch_transformers", "t5gemma", "t5gemma2"),
     "encoder": ("bert", "xlm-roberta-xl", "roberta-prelayernorm", "distilbert", "electra", "albert", "deberta",
                 "deberta-v2", "modernbert", "mpnet", "ernie", "nomic_bert", "jina_embeddings_v3", "eurobert",
                 "longformer", "big_bird", "roformer", "rembert", "nystromformer", "yoso", "bert-generation",

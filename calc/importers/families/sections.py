@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from calc.errors import FileError
+from calc.importers.defaults import defaults_of
 from calc.importers.keys import Keys
 
 
 def section(c: Keys, name: str, kind: str, **sizes: Any) -> Keys | None:
     """The section `name`, or None; keys that it leaves out are those of the class `kind`, or as in `sizes`."""
-    from calc.importers.hf_config import defaults_of  # imports the families in turn
-
     found = c.section(name)
     if found is not None:
         found.defaults = sizes | defaults_of(kind)

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from functools import partial
 
 from calc.importers import families
-from calc.importers.families import own_towers as own
-from calc.importers.families import projectors as free
-from calc.importers.families.image_tokens import encoder_length, image_tokens
+from calc.importers.families import free_wrappers as free
+from calc.importers.families import own_wrappers as own
 from calc.importers.families.projectors import Stacks
 from calc.importers.keys import Keys
 
@@ -66,6 +65,3 @@ def read(c: Keys) -> Stacks:
         whose = family[:60] or "this configuration"
         c.note(f"the towers of {whose} ({', '.join(given)}) are not known and not counted")
     return found
-
-
-__all__ = ["WRAPPERS", "encoder_length", "image_tokens", "read"]
