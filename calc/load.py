@@ -26,7 +26,7 @@ from calc.specs.hardware import Cluster, Hardware
 from calc.specs.plan import Parallel
 from calc.specs.software import ASSUMED, Assumed, Software
 from calc.specs.workload import Inference, Training, kv_budget
-from calc.units import parse, parse_whole
+from calc.units import format_bytes, parse, parse_whole
 
 T = TypeVar("T")
 
@@ -301,6 +301,8 @@ def scenario(document: Document) -> Scenario:
         devices = None if data.get("devices") is None else parse_whole(data["devices"], "count", minimum=1)
     with _placed(document, "reserved"):
         reserved = parse(data.get("reserved", 0), "bytes")
+        if device.total_bytes is not None and reserved >= device.total_bytes:
+            raise BadValueError(f"leaves nothing: the device has {format_bytes(device.total_bytes)}")
     with _placed(document, "text_only"):
         text_only = data.get("text_only", False)
         if not isinstance(text_only, bool):
@@ -309,16 +311,27 @@ def scenario(document: Document) -> Scenario:
         title = data.get("name")
         if not isinstance(title, str | int | float | None) or isinstance(title, bool):
             raise BadValueError(f"expected text, got {shown(title)}")
-    notes = tuple(f"section {name} is read but not used by this task" for name in LATER_SECTIONS if name in data)
+    notes = [f"section {name} is read but not used by this task" for name in LATER_SECTIONS if name in data]
     training = read(Training, document, ("training",)) if data.get("training") is not None else None
     inference = read(Inference, document, ("inference",), data=data.get("inference"))
     _check_inference(inference, document)
+    inference = _within_limit(inference, found_model, data.get("inference") or {}, notes)
     parallel = read(Parallel, document, ("parallel",), data=data.get("parallel"))
     return Scenario(
         name=str(title or f"{found_model.name} on {device.name}"), task=task, model=found_model,
         hardware=device, cluster=node, devices=devices, software=profile, parallel=parallel, inference=inference,
-        training=training, reserved=reserved, text_only=text_only, notes=notes, asked=_asked(data),
+        training=training, reserved=reserved, text_only=text_only, notes=tuple(notes), asked=_asked(data),
     )  # fmt: skip
+
+
+def _within_limit(inference: Inference, model_: Model, given: dict[str, Any], notes: list[str]) -> Inference:
+    """Lengths that nobody gave stay within what the model was made for."""
+    limit = model_.context_limit or model_.max_positions
+    lengths = {"input_length", "output_length", "max_context"} & set(given)
+    if lengths or limit is None or inference.context <= limit:
+        return inference
+    notes.append(f"the context is the model's {limit:,} tokens, since none was given")
+    return replace(inference, max_context=limit, output_length=min(inference.output_length, limit // 2))
 
 
 def _check_keys(document: Document) -> None:

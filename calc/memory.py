@@ -83,7 +83,7 @@ class InferenceMemory:
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.stages = stages(deployment.scenario.model, int(deployment.layout.pipeline))
-        self._weights = {stage.index: held_weights(deployment, stage) for stage in self.stages}
+        self.weights = {stage.index: held_weights(deployment, stage) for stage in self.stages}
         self._shapes = {stage.index: shapes(deployment, stage) for stage in self.stages}
 
     def at(self, context: Number, batch: Number) -> StageMemory:
@@ -107,7 +107,7 @@ class InferenceMemory:
             assumed_term("memory.overhead.communication", software.communication, several),
             assumed_term("memory.overhead.slack", software.slack, live),
         ])  # fmt: skip
-        return StageMemory(stage=stage, weights=self._weights[stage.index], kv_cache=kv_cache, state_cache=state_cache,
+        return StageMemory(stage=stage, weights=self.weights[stage.index], kv_cache=kv_cache, state_cache=state_cache,
                            transient=transient, buffers=buffers, overhead=overhead)  # fmt: skip
 
     def host_bytes(self, context: Number, batch: Number) -> Number:

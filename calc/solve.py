@@ -25,7 +25,9 @@ LONGEST_CONTEXT = 2**27
 LARGEST_BATCH = 2**22
 SHORTEST_CONTEXT = 256
 """No shorter context is suggested."""
-DEVICE_COUNTS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 72, 96, 128, 192, 256, 512, 1024)
+LARGEST_SHARE = 0.95
+"""Share of a device that an engine can be told to take; beyond it the driver's own use gets in the way."""
+DEVICE_COUNTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 72, 96, 128, 192, 256, 512, 1024)
 """Device counts that are tried: what nodes and racks come in."""
 
 
@@ -158,7 +160,9 @@ def fits(scenario: Scenario) -> bool:
 def fewest_devices(scenario: Scenario, most: int = DEVICE_COUNTS[-1]) -> int | None:
     """Fewest devices, `most` at most, that hold the scenario, laid out by default; None where no number does."""
     plain = replace(scenario, parallel=Parallel(), inference=replace(scenario.inference, gpu_layers=None))
-    counts = (count for count in DEVICE_COUNTS if count <= most)
+    deployment, _ = deploy(replace(plain, devices=1))
+    weights = sum(term.value for term in InferenceMemory(deployment).weights.values())
+    counts = (count for count in DEVICE_COUNTS if weights <= count * scenario.usable_bytes and count <= most)
     return next((count for count in counts if fits(replace(plain, devices=count))), None)
 
 
@@ -230,10 +234,11 @@ def _candidates(memory: InferenceMemory, worst: StageMemory) -> Iterator[Suggest
     if context >= max(SHORTEST_CONTEXT, asked):
         effect = f"context {format_length(context)} in place of {format_length(inference.context)}"
         yield _tried(changed(max_context=context), {"inference.max_context": context}, needed, effect)
+    yield from _larger_share(scenario, needed)
     yield from _more_devices(memory, needed)
     if scenario.hardware.kind in NO_CONTEXT_KINDS:
         return  # its memory is the host's
-    experts = experts_on_host(scenario)
+    experts = experts_on_host(scenario) if scenario.software.expert_offload else None
     if experts is not None:
         after = changed(cpu_moe_layers=experts)
         effect = f"experts of the first {experts} layers on the host, {_on_host(after)} there (slower)"
@@ -243,6 +248,16 @@ def _candidates(memory: InferenceMemory, worst: StageMemory) -> Iterator[Suggest
         after = with_layers(scenario, layers)
         effect = f"{layers} of {scenario.model.num_layers} layers on the device, {_on_host(after)} on the host (slow)"
         yield _tried(after, {"inference.gpu_layers": layers}, needed, effect)
+
+
+def _larger_share(scenario: Scenario, needed: Number) -> Iterator[Suggestion]:
+    """An engine that takes a fixed share of the device can be told to take more."""
+    if needed <= scenario.usable_bytes or scenario.utilization >= LARGEST_SHARE:
+        return
+    after = replace(scenario, inference=replace(scenario.inference, memory_utilization=LARGEST_SHARE))
+    if needed <= after.usable_bytes:
+        effect = f"{LARGEST_SHARE:.0%} of the device for the engine, not {scenario.utilization:.0%}"
+        yield Suggestion(change={"inference.memory_utilization": LARGEST_SHARE}, effect=effect, saved=0, fits=True)
 
 
 def _more_devices(memory: InferenceMemory, needed: Number) -> Iterator[Suggestion]:

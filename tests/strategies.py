@@ -37,7 +37,8 @@ NOTHING = exactly(0)
 
 def software(**values: Any) -> Software:
     """An engine that adds nothing of its own, but for what is given."""
-    plain: dict[str, Any] = {"name": "plain", **dict.fromkeys(ASSUMED, NOTHING), "logits_bytes": exactly(4),
+    plain: dict[str, Any] = {"name": "plain", **dict.fromkeys(ASSUMED, NOTHING), "expert_offload": True,
+                             "logits_bytes": exactly(4),
                              "residual_copies": exactly(2)}  # fmt: skip
     return Software(**(plain | values))
 

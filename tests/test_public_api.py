@@ -3,8 +3,10 @@
 import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +70,12 @@ def test_mistakes_are_told_with_their_place(tmp_path):
     file.write_text("model: a\n---\nmodel: b\n")
     with pytest.raises(CalcError, match=r"two\.yaml: holds 2 scenarios; give a file of one"):
         load_scenario(file)
+
+
+def test_the_example_of_the_readme_runs(capsys):
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(example, names)
+    assert capsys.readouterr().out.startswith("## Llama 3.1 70B on 4 x ")
+    assert names["found"].feasible is True, "as its comment says"

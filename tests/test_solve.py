@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from strategies import MODELS, changed, dense, device, hybrid, mixture, models, node, scenario, software
 from test_estimate import REAL, workloads
 
+from calc import load
 from calc.composer import estimate
 from calc.errors import CalcError
 from calc.formulas.weight_format import ladder
@@ -120,9 +121,9 @@ def test_a_suggestion_that_fits_does_fit_when_it_is_made(model, values, gpu_laye
 
 
 def test_suggestions_undo_a_plan_that_is_in_the_way():
-    found = estimate(scenario(mixture(), memory=40 * GIB, tensor=2, devices=2))
+    found = estimate(scenario(mixture(), memory=32 * GIB, tensor=2, devices=2))
     more = next(suggestion for suggestion in found.suggestions if "devices" in suggestion.change)
-    assert more.change == {"devices": 4, "parallel.tensor": None}
+    assert more.change == {"devices": 3, "parallel.tensor": None}
     assert more.fits
 
 
@@ -229,3 +230,23 @@ def test_a_state_has_no_room_to_ask_for():
     assert found.kv_bytes_per_token == 0
     assert found.state_bytes_per_sequence == 32 * 8192 * 20 * 2
     assert found.max_context == 8192, "the model's bound"
+
+
+@pytest.mark.parametrize("name", [name for name in load.software_names() if "infer" in load.software(name).tasks])
+@pytest.mark.parametrize("model", ["dense", "interleaved", "hybrid"])
+def test_limits_hold_for_every_engine(name, model):
+    """Chunks, blocks, copies of the cache and reserves differ; what is said to fit fits, and no more does."""
+    asked = scenario(
+        MODELS[model],
+        memory=24 * GIB,
+        software=load.software(name),
+        devices=2,
+        batch_size=3,
+        max_context=5000,
+        weight_format="int8",
+    )
+    found = limits(InferenceMemory(deploy(asked)[0]))
+    assert at(asked, found.max_context_by_memory, 3)
+    assert not at(asked, found.max_context_by_memory + 1, 3)
+    assert at(asked, 5000, found.max_batch_size)
+    assert not at(asked, 5000, found.max_batch_size + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from calc.cli.options import output_options, write
+from calc.errors import UnknownNameError, shown
 
 KINDS = ("models", "hardware", "clusters", "formats", "software")
 
@@ -25,4 +26,6 @@ def command(kind: str, filter: str | None, form: str, units: str, output_file: s
     from calc.reports import catalogue
 
     rows = catalogue.rows(kind, (filter or "").lower(), units, plain=form in ("json", "csv"))
+    if filter and not rows:
+        raise UnknownNameError(f"no {kind} has {shown(filter)} in its name; `llm-calc list {kind}` names all")
     write(catalogue.render(rows, form), output_file)

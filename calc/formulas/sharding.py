@@ -43,8 +43,22 @@ def pieces(size: int, units: int, ranks: Number) -> Number:
 def shard(weight: Weight, layout: Layout, vocabulary_multiple: int = 1) -> tuple[Number, Number, Number]:
     """Inputs, outputs and copies of a weight on one device.
 
-    Vocabulary tables are padded to a multiple before they are cut (vLLM: 64). Experts are dealt out over the
-    expert-parallel devices, and each is cut by `expert_tensor`.
+    Equation
+    --------
+    split by column: outputs = share(outputs); by row: inputs = share(inputs); else neither is divided
+    copies = ceil(experts / expert) of a routed expert, each cut by expert_tensor in place of tensor
+
+    Parameters
+    ----------
+    weight : Weight
+    layout : Layout
+        Degrees of parallelism.
+    vocabulary_multiple : int
+        Vocabulary tables are padded to a multiple before they are cut [1].
+
+    Source
+    ------
+    Shoeybi et al. 2019 (Megatron-LM), arXiv 1909.08053, section 3; padding as in vLLM's VocabParallelEmbedding (64).
     """
     inputs, outputs, copies = weight.inputs, weight.outputs, weight.copies
     ranks = layout.tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from calc.formulas.gguf_mix import usual_bits
 from calc.formulas.inference_memory import index_bytes_per_token, kv_bytes_per_token, state_bytes_per_sequence
 from calc.formulas.parameters import parameters
 from calc.specs.formats import format_named, format_names, kv_format_named, kv_format_names
-from calc.specs.hardware import Hardware
+from calc.specs.hardware import Cluster, Hardware
+from calc.specs.software import Software
 from calc.units import TB, format_bytes, format_bytes_fitting, format_count, format_length
 
 Row = dict[str, Any]
@@ -91,7 +93,7 @@ def _formats(filter_: str, units: str, plain: bool) -> list[Row]:
     for name, use in names:
         if filter_ in name:
             entry = format_named(name) if use == "weights" else kv_format_named(name)
-            bits = usual_bits(entry) if entry.mix else entry.bits
+            bits = usual_bits(entry)
             found.append({"name": name, "use": use, "bits_per_weight": bits if plain else f"{bits:.4g}",
                           "computes_in": entry.compute, "title": entry.title})  # fmt: skip
     return found
@@ -123,7 +125,8 @@ def render(found: list[Row], form: str) -> str:
 
 HEADERS = {"kv_bytes_per_token": "KV/token", "bits_per_weight": "bits", "computes_in": "computes in",
            "usd_per_hour": "$/h", "bandwidth": "TB/s", "peak_16_bit": "TFLOP/s (16-bit)", "power": "W",
-           "parameters": "params", "devices_per_node": "devices", "nic_per_device": "network", "host_memory": "host"}  # fmt: skip
+           "parameters": "params", "devices_per_node": "devices", "nic_per_device": "network",
+           "host_memory": "host"}  # fmt: skip
 """Short column titles for people; JSON and CSV keep the keys."""
 
 
@@ -163,7 +166,7 @@ def record(name: str) -> Row:
             found = named(name)
         except CalcError:
             continue
-        return {"record": "format", "name": found.name, "title": found.title, "bits_per_weight": usual_bits(found) if found.mix else found.bits,
+        return {"record": "format", "name": found.name, "title": found.title, "bits_per_weight": usual_bits(found),
                 "compute": found.compute, "roles": list(found.roles), "source": found.source}  # fmt: skip
     every = [*(n for kind in ("models", "hardware", "clusters") for n in load.names(kind)), *format_names()]
     raise unknown("name", name, every)
@@ -235,7 +238,8 @@ def lora_targets(model: Model) -> list[str]:
 def hardware_record(device: Hardware) -> Row:
     """A device with the keys of its file, figures in base units."""
     return {
-        "record": "hardware", "name": device.name, "kind": device.kind, "title": device.title, "vendor": device.vendor, "year": device.year,
+        "record": "hardware", "name": device.name, "kind": device.kind, "title": device.title,
+        "vendor": device.vendor, "year": device.year,
         "memory": {"capacity": device.capacity, "usable": device.usable, "bandwidth": device.bandwidth,
                    "type": device.memory_type},
         "peak": device.peak, "link": device.link, "host_link": device.host_link, "network": device.network,
@@ -250,9 +254,8 @@ def cluster_record(name: str) -> Row:
     return {"record": "cluster", **_record_of(load.cluster(name))}
 
 
-def _record_of(entry: Any) -> Row:
-    from dataclasses import asdict
-
+def _record_of(entry: Software | Cluster) -> Row:
+    """A record with the keys of its file."""
     return {key: str(value) if key == "accessed" else value for key, value in asdict(entry).items()}
 
 

@@ -45,7 +45,11 @@ def find(root: Term, name: str) -> Term:
             return terms[matches[0]]
         listed = ", ".join(matches[:8])
         raise UnknownNameError(f"{shown(name)} could be {listed}: write the name in full")
-    raise unknown("term", name, [*terms, *(full.rpartition(".")[2] for full in terms)])
+    error = unknown("term", name, [*terms, *(full.rpartition(".")[2] for full in terms)])
+    if "did you mean" in error.message:
+        raise error
+    outer = ", ".join(full for full in terms if full.count(".") == 1)
+    raise UnknownNameError(f"{error.message}; the outermost are {outer}")
 
 
 def _component(terms: dict[str, Term], wanted: str) -> Term | None:

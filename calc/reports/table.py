@@ -124,8 +124,9 @@ def side_by_side(estimates: list[Estimate], units: str = "GiB") -> str:
         needs, usable = (amount(float(size), units, 7) for size in (estimate.memory.value, estimate.usable_bytes))
         start = f"{(count + name)[:25]:26}{coloured(f'{word:14}', COLOURS[word])}{needs:>8}{usable:>8}"
         lines.append(start + (_room(estimate) if estimate.feasible else f"  {view.way_out(estimate)}"[:23]))
-    lines += ["", *wrap(f"needs and usable: {units} per device. context and batch: the largest that fit, the other as "
-                        "asked. $/h: the lowest price of the records, all devices; - where none is known.")]  # fmt: skip
+    legend = (f"needs and usable: {units} per device. context and batch: the largest that fit, the other as asked. "
+              "$/h: the lowest price of the records, all devices; - where none is known.")  # fmt: skip
+    lines += ["", *wrap(legend)]
     return "\n".join(lines)
 
 

@@ -74,6 +74,14 @@ class Traits:
     """Whether the layer that sees everything is the first of each n rather than the last."""
 
 
+ATTENTION = "attention_bias"
+"""The usual key that switches the biases of attention."""
+SWITCHED = Traits(attention_bias_key=ATTENTION)
+LLAMA = Traits(attention_bias_key=ATTENTION, mlp_bias_key="mlp_bias")
+NORMED = Traits(attention_bias_key=ATTENTION, qk_norm="head")
+"""As Qwen3: a norm of each head's queries and keys."""
+
+
 def head_dim(c: Keys, hidden: int, heads: int) -> int:
     """Width of one head: given, or hidden size over heads."""
     given = c.optional("head_dim", "attention_head_size", "kv_channels", "d_kv")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from calc.architecture.model import Model
-from calc.importers.families.common import LAYERS, Traits, dense, layer_types, windows
+from calc.importers.families.common import ATTENTION, LAYERS, LLAMA, NORMED, Traits, dense, layer_types, windows
 from calc.importers.keys import Keys
 
 
@@ -19,42 +19,39 @@ def plain(traits: Traits) -> Callable[[Keys], Model]:
     return lambda c: dense(c, traits)
 
 
-_ATTENTION = "attention_bias"
-_SWITCHED = Traits(attention_bias_key=_ATTENTION, mlp_bias_key="mlp_bias")
-_NORMED = Traits(attention_bias_key=_ATTENTION, qk_norm="head")
 _OPENAI = Traits(q_bias=True, kv_bias=True, o_bias=True, mlp_bias=True, gated=False, norm_bias=True,
                  learned_positions=True, tied=True, fused_qkv=True, inner_ratio=4)  # fmt: skip
 """GPT-2's block: LayerNorm, GELU, biases everywhere, learned positions, tied head."""
 
 # RMSNorm, gated SiLU, no biases unless switched on: Llama and what shares its block
-llama = plain(_SWITCHED)
+llama = plain(LLAMA)
 mistral = plain(Traits(full_every=0))
 cwm = plain(Traits(mlp_bias_key="mlp_bias", full_every=4, full_first=True))
 ernie4_5 = plain(Traits(attention_bias_key="use_bias", mlp_bias_key="use_bias", tied=True))
-seed_oss = plain(Traits(attention_bias_key=_ATTENTION, attention_bias_on="qkv", o_bias_key="attention_out_bias",
+seed_oss = plain(Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", o_bias_key="attention_out_bias",
                         mlp_bias_key="mlp_bias"))  # fmt: skip
-helium = plain(Traits(attention_bias_key=_ATTENTION, attention_bias_on="qkv", mlp_bias_key="mlp_bias"))
+helium = plain(Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", mlp_bias_key="mlp_bias"))
 phi3 = plain(Traits(fused_qkv=True, fused_gate=True, full_every=0))
-glm = plain(Traits(attention_bias_key=_ATTENTION, attention_bias_on="qkv", fused_gate=True))
-glm4 = plain(Traits(attention_bias_key=_ATTENTION, attention_bias_on="qkv", fused_gate=True, norms=4))
-hunyuan_v1_dense = plain(_NORMED)
+glm = plain(Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", fused_gate=True))
+glm4 = plain(Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", fused_gate=True, norms=4))
+hunyuan_v1_dense = plain(NORMED)
 exaone4 = plain(Traits(qk_norm="head", full_every=4))
 
 # scales of queries and keys, other norms
-olmo = plain(Traits(attention_bias_key=_ATTENTION, norms=0, final_norm=False))
-olmo2 = plain(Traits(attention_bias_key=_ATTENTION, qk_norm="all"))
-olmo3 = plain(Traits(attention_bias_key=_ATTENTION, qk_norm="all", full_every=4))
-cohere = plain(Traits(attention_bias_key=_ATTENTION, qk_norm="all", qk_norm_key="use_qk_norm", norms=1, tied=True))
-cohere2 = plain(Traits(attention_bias_key=_ATTENTION, norms=1, tied=True, full_every=4))
-cohere_compass_text = plain(Traits(attention_bias_key=_ATTENTION, norms=1, tied=True, full_every=1))
-gemma = plain(Traits(attention_bias_key=_ATTENTION, tied=True))
-vaultgemma = plain(Traits(attention_bias_key=_ATTENTION, tied=True, full_every=2))
-gemma2 = plain(Traits(attention_bias_key=_ATTENTION, tied=True, norms=4, full_every=2))
+olmo = plain(Traits(attention_bias_key=ATTENTION, norms=0, final_norm=False))
+olmo2 = plain(Traits(attention_bias_key=ATTENTION, qk_norm="all"))
+olmo3 = plain(Traits(attention_bias_key=ATTENTION, qk_norm="all", full_every=4))
+cohere = plain(Traits(attention_bias_key=ATTENTION, qk_norm="all", qk_norm_key="use_qk_norm", norms=1, tied=True))
+cohere2 = plain(Traits(attention_bias_key=ATTENTION, norms=1, tied=True, full_every=4))
+cohere_compass_text = plain(Traits(attention_bias_key=ATTENTION, norms=1, tied=True, full_every=1))
+gemma = plain(Traits(attention_bias_key=ATTENTION, tied=True))
+vaultgemma = plain(Traits(attention_bias_key=ATTENTION, tied=True, full_every=2))
+gemma2 = plain(Traits(attention_bias_key=ATTENTION, tied=True, norms=4, full_every=2))
 
 # two matrices in the feed-forward network
-arcee = plain(replace(_SWITCHED, gated=False))
-nemotron = plain(replace(_SWITCHED, gated=False, norm_bias=True))
-nanochat = plain(Traits(attention_bias_key=_ATTENTION, gated=False, norms=0, final_norm=False))
+arcee = plain(replace(LLAMA, gated=False))
+nemotron = plain(replace(LLAMA, gated=False, norm_bias=True))
+nanochat = plain(Traits(attention_bias_key=ATTENTION, gated=False, norms=0, final_norm=False))
 starcoder2 = plain(Traits(attention_bias_key="use_bias", mlp_bias_key="use_bias", gated=False, norm_bias=True,
                           tied=True, full_every=0))  # fmt: skip
 persimmon = plain(Traits(q_bias=True, kv_bias=True, o_bias=True, mlp_bias=True, gated=False, norm_bias=True,
@@ -73,7 +70,7 @@ bloom = plain(replace(_OPENAI, learned_positions=False, embedding_norm=True))
 gptj = plain(Traits(mlp_bias=True, gated=False, norm_bias=True, norms=1, head_bias=True, inner_ratio=4))
 codegen = plain(Traits(mlp_bias=True, gated=False, norm_bias=True, norms=1, head_bias=True, inner_ratio=4,
                        fused_qkv=True))  # fmt: skip
-gpt_neox = plain(Traits(attention_bias_key=_ATTENTION, mlp_bias=True, gated=False, norm_bias=True, fused_qkv=True))
+gpt_neox = plain(Traits(attention_bias_key=ATTENTION, mlp_bias=True, gated=False, norm_bias=True, fused_qkv=True))
 
 
 _QWEN2 = Traits(q_bias=True, kv_bias=True)
@@ -93,7 +90,7 @@ def qwen2(c: Keys, traits: Traits = _QWEN2) -> Model:
 
 def qwen3(c: Keys) -> Model:
     """Qwen 3: scales of queries and keys in place of biases."""
-    return qwen2(c, _NORMED)
+    return qwen2(c, NORMED)
 
 
 def smollm3(c: Keys) -> Model:
@@ -101,17 +98,17 @@ def smollm3(c: Keys) -> Model:
     count = c.layers(*LAYERS)
     if not c.flag("use_sliding_window"):
         c.ignore("sliding_window", "layer_types", "no_rope_layers", "no_rope_layer_interval")
-        return dense(c, _SWITCHED)
+        return dense(c, LLAMA)
     types, rotary = layer_types(c, count), c.wholes("no_rope_layers", length=count)
     interval = c.whole("no_rope_layer_interval", default=4)
     turns = rotary or [int((index + 1) % interval != 0) for index in range(count)]
     reach = windows(c, count)
-    return dense(c, _SWITCHED, window=lambda index: reach[index] if types or not turns[index] else None)
+    return dense(c, LLAMA, window=lambda index: reach[index] if types or not turns[index] else None)
 
 
 def gemma3_text(c: Keys) -> Model:
     """Gemma 3: four norms, scales of queries and keys, five windows to one layer that sees everything."""
-    traits = Traits(attention_bias_key=_ATTENTION, tied=True, norms=4, qk_norm="head", full_every=6)
+    traits = Traits(attention_bias_key=ATTENTION, tied=True, norms=4, qk_norm="head", full_every=6)
     if not c.flag("use_bidirectional_attention"):
         return dense(c, traits)
     # the encoder's window reaches half to each side
@@ -121,7 +118,7 @@ def gemma3_text(c: Keys) -> Model:
 
 def hyperclovax(c: Keys) -> Model:
     """HyperCLOVA X: Llama with norms after attention and feed-forward network too, where `use_post_norm`."""
-    return dense(c, replace(_SWITCHED, norms=4 if c.flag("use_post_norm") else 2))
+    return dense(c, replace(LLAMA, norms=4 if c.flag("use_post_norm") else 2))
 
 
 def jais2(c: Keys) -> Model:

@@ -13,6 +13,7 @@ from calc.importers.families.common import (
     HEADS,
     HIDDEN,
     LAYERS,
+    LLAMA,
     POSITIONS,
     SLIDING,
     Traits,
@@ -25,8 +26,6 @@ from calc.importers.families.common import (
     windowed,
 )
 from calc.importers.keys import Keys
-
-_SWITCHED = Traits(attention_bias_key="attention_bias", mlp_bias_key="mlp_bias")
 
 
 def apertus(c: Keys) -> Model:
@@ -51,13 +50,13 @@ def diffllama(c: Keys) -> Model:
 
 def granite_swa(c: Keys) -> Model:
     """Granite with windows in three of four layers and a learned sink per head."""
-    traits = replace(_SWITCHED, tied=True, full_every=4, full_first=True)
+    traits = replace(LLAMA, tied=True, full_every=4, full_first=True)
     return dense(c, traits, attention=lambda part, _: replace(part, sinks=True))
 
 
 def doge(c: Keys) -> Model:
     """Doge: a dynamic mask from the values, learned residual scales, optionally a great many tiny experts."""
-    traits = replace(_SWITCHED, qk_norm="head")
+    traits = replace(LLAMA, qk_norm="head")
     hidden = c.whole(*HIDDEN)
     attention = self_attention(c, traits, hidden)
     keys = attention.num_key_value_heads
@@ -131,7 +130,7 @@ def modernbert_decoder(c: Keys) -> Model:
     """ModernBERT as a decoder: no norm before the first attention, a dense layer and a norm before the head."""
     hidden, count, vocab = c.whole(*HIDDEN), c.layers(*LAYERS), c.whole("vocab_size")
     shift = c.flag("norm_bias")
-    traits = replace(_SWITCHED, norm_bias=shift, tied=True, embedding_norm=True, fused_gate=True)
+    traits = replace(LLAMA, norm_bias=shift, tied=True, embedding_norm=True, fused_gate=True)
     attention, channel = self_attention(c, traits, hidden), feed_forward(c, traits, hidden)
     every, window = c.whole("global_attn_every_n_layers", default=3), c.optional("local_attention")
     types = layer_types(c, count)
@@ -189,7 +188,7 @@ def hrm_text(c: Keys) -> Model:
     slow, fast = c.whole("H_cycles", default=2, maximum=64), c.whole("L_cycles", default=3, maximum=64)
     depth = c.optional("num_layers_per_stack") or c.layers(*LAYERS)
     c.layers(*LAYERS)
-    traits = replace(_SWITCHED, norms=0, final_norm=False)
+    traits = replace(LLAMA, norms=0, final_norm=False)
     attention = replace(self_attention(c, traits, hidden), gate="element")
     channel = feed_forward(c, traits, hidden)
     biased = attention.num_attention_heads * attention.head_dim if attention.q_bias else 0

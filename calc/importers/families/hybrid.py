@@ -17,10 +17,12 @@ from calc.architecture.norm import Norm
 from calc.architecture.part import Extra, Part, Shared, linear
 from calc.architecture.recurrent import GatedRecurrence, Mamba, Mamba2, ShortConvolution
 from calc.importers.families.common import (
+    ATTENTION,
     HEADS,
     HIDDEN,
     INNER,
     LAYERS,
+    SWITCHED,
     Traits,
     decoder,
     experts,
@@ -33,8 +35,6 @@ from calc.importers.families.mixture import plain_network, routed_experts
 from calc.importers.families.recurrent import expanded, state_format, time_step_rank, untied
 from calc.importers.keys import MAX_LAYERS, Keys
 
-_ATTENTION = "attention_bias"
-_SWITCHED = Traits(attention_bias_key=_ATTENTION)
 LEGACY = {"mamba": "linear_attention", "attention": "full_attention", "recurrent": "linear_attention"}
 """Older words of `layer_types`."""
 
@@ -120,7 +120,7 @@ def bamba(c: Keys) -> Model:
     kinds = ["full_attention" if index in given else "linear_attention" for index in range(c.layers(*LAYERS))]
     network = feed_forward(c, Traits(mlp_bias_key="mlp_bias"), c.whole(*HIDDEN))
     mixers: dict[str, tuple[Part, ...]] = {"linear_attention": (mamba2_mixer(c),)}
-    mixers["full_attention"] = (self_attention(c, _SWITCHED, c.whole(*HIDDEN)),)
+    mixers["full_attention"] = (self_attention(c, SWITCHED, c.whole(*HIDDEN)),)
     return interleaved(c, Traits(), kinds, mixers, lambda index: network)
 
 
@@ -134,7 +134,7 @@ def granitemoehybrid(c: Keys) -> Model:
         channel = experts(c, hidden, inner=("intermediate_size",), shared=shared)
     c.ignore("intermediate_size", "num_experts_per_tok")
     mixers: dict[str, tuple[Part, ...]] = {
-        "full_attention": (self_attention(c, _SWITCHED, hidden),),
+        "full_attention": (self_attention(c, SWITCHED, hidden),),
         "linear_attention": (mamba2_mixer(c),),
     }
     return interleaved(c, Traits(), kinds, mixers, lambda index: channel)
@@ -145,7 +145,7 @@ def falcon_h1(c: Keys) -> Model:
     hidden = c.whole(*HIDDEN)
     own = replace(mamba2_mixer(c, inner=c.optional("mamba_d_ssm") or 0), gated_norm=c.flag("mamba_rms_norm"),
                   out_bias=c.flag("projectors_bias"))  # fmt: skip
-    parts = (self_attention(c, _SWITCHED, hidden), own)
+    parts = (self_attention(c, SWITCHED, hidden), own)
     c.ignore("mamba_expand", "mamba_norm_before_gate")
     network = feed_forward(c, Traits(mlp_bias_key="mlp_bias"), hidden)
     return interleaved(c, Traits(), ["hybrid"] * c.layers(*LAYERS), {"hybrid": parts}, lambda index: network)
@@ -200,7 +200,7 @@ def _nemotron_mamba(c: Keys, hidden: int) -> Mamba2:
 
 def _nemotron_attention(c: Keys, hidden: int) -> Attention:
     heads = c.whole(*HEADS)
-    c.ignore(_ATTENTION)  # transformers and vLLM build its matrices without
+    c.ignore(ATTENTION)  # transformers and vLLM build its matrices without
     own = Attention(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=kv_heads(c, heads),
                     head_dim=c.whole("head_dim", "attention_head_dim", default=hidden // heads))  # fmt: skip
     return windowed(own, c.optional("sliding_window"))
@@ -288,7 +288,7 @@ def recurrent_gemma(c: Keys) -> Model:
     pattern = c.texts("block_types") or ["recurrent", "recurrent", "attention"]
     kinds = [pattern[index % len(pattern)] for index in range(count)]
     heads = c.whole(*HEADS)
-    own = replace(self_attention(c, replace(_SWITCHED, attention_bias_on="qkv"), hidden), o_bias=True,
+    own = replace(self_attention(c, replace(SWITCHED, attention_bias_on="qkv"), hidden), o_bias=True,
                   window=c.whole("attention_window_size", "sliding_window", default=2048))  # fmt: skip
     width = c.whole("lru_width", default=hidden)
     c.divided(width, heads, ("lru_width", "num_attention_heads"))
@@ -351,7 +351,7 @@ def lfm3(c: Keys) -> Model:
     def rule(index: int) -> str:
         return {2: "full_attention", 0: "sliding_attention" if index else "conv"}.get(index % 4, "conv")
 
-    own = self_attention(c, replace(_LFM, attention_bias_key=_ATTENTION), hidden)
+    own = self_attention(c, replace(_LFM, attention_bias_key=ATTENTION), hidden)
     own = replace(own, gate="head" if c.flag("use_attention_gate", default=True) else "")
     network = feed_forward(c, Traits(), hidden)
     mixers: dict[str, tuple[Part, ...]] = {

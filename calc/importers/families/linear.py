@@ -17,9 +17,11 @@ from calc.architecture.part import Extra, Part, Weight, linear, vector
 from calc.architecture.recurrent import ConvolutionTail
 from calc.architecture.residual_streams import ResidualStreams
 from calc.importers.families.common import (
+    ATTENTION,
     HEADS,
     HIDDEN,
     LAYERS,
+    NORMED,
     Traits,
     decoder,
     experts,
@@ -32,8 +34,6 @@ from calc.importers.families.mixture import by_step, by_types, experts_beside, p
 from calc.importers.families.mla import hyper_connections, indexed_layers, indexer, latent_attention
 from calc.importers.families.recurrent import state_format, untied
 from calc.importers.keys import Keys
-
-_ATTENTION = "attention_bias"
 
 
 def gated_attention(c: Keys, traits: Traits) -> tuple[Part, ...]:
@@ -70,23 +70,20 @@ def _every_fourth(c: Keys) -> list[str]:
     return layer_kinds(c, c.layers(*LAYERS), rule)
 
 
-_GATED = Traits(attention_bias_key=_ATTENTION, qk_norm="head")
-
-
 def qwen3_next(c: Keys) -> Model:
     """Qwen3-Next: gated delta rule and gated attention, experts with a gated shared one."""
     kinds = _every_fourth(c)
     chosen = by_step(c, len(kinds))
     routed = experts_beside(c, chosen, c.whole("shared_expert_intermediate_size"), gate=True)
     plain = plain_network(c, Traits(), chosen)
-    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, _GATED)}
+    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, NORMED)}
     return interleaved(c, Traits(), kinds, mixers, lambda index: routed if chosen[index] else plain)
 
 
 def qwen3_5_text(c: Keys) -> Model:
     """Qwen3.5's dense text model."""
     network = feed_forward(c, Traits(), c.whole(*HIDDEN))
-    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, _GATED)}
+    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, NORMED)}
     return interleaved(c, Traits(), _every_fourth(c), mixers, lambda index: network)
 
 
@@ -94,7 +91,7 @@ def qwen3_5_moe_text(c: Keys) -> Model:
     """Qwen3.5's text model with experts in all layers."""
     shared = c.whole("shared_expert_intermediate_size")
     routed = experts(c, c.whole(*HIDDEN), shared=shared, shared_gate=True)
-    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, _GATED)}
+    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, NORMED)}
     c.ignore("mlp_only_layers", "decoder_sparse_step", "intermediate_size")
     return interleaved(c, Traits(), _every_fourth(c), mixers, lambda index: routed)
 
@@ -107,7 +104,7 @@ def olmo_hybrid(c: Keys) -> Model:
         c, count, lambda index: "full_attention" if index % 4 == 3 or index == last else "linear_attention"
     )
     c.ignore("linear_a_log_max", "linear_allow_neg_eigval", "linear_dt_max", "linear_dt_min")
-    traits, network = Traits(attention_bias_key=_ATTENTION, qk_norm="all"), feed_forward(c, Traits(), c.whole(*HIDDEN))
+    traits, network = Traits(attention_bias_key=ATTENTION, qk_norm="all"), feed_forward(c, Traits(), c.whole(*HIDDEN))
     mixers: dict[str, tuple[Part, ...]] = {
         "linear_attention": (gated_delta(c, heads),),
         "full_attention": (self_attention(c, traits, c.whole(*HIDDEN)),),
@@ -223,7 +220,7 @@ def qwen4_exp_text(c: Keys) -> Model:
                      head_dim=c.whole("indexer_head_dim"), key_norm="rms", query_norm=True, head_weights=False,
                      pool=c.whole("indexer_compress_ratio"))  # fmt: skip
     c.ignore("indexer_kv_heads", "indexer_budget")
-    mixers = {"linear_attention": (gated_delta(c),), "indexed_attention": (*gated_attention(c, _GATED), scorer)}
+    mixers = {"linear_attention": (gated_delta(c),), "indexed_attention": (*gated_attention(c, NORMED), scorer)}
     routed = experts(c, hidden, shared=c.whole("shared_expert_intermediate_size"), shared_gate=True)
     rank = c.whole("hc_lowrank")
     mix, last = _low_rank_streams(hidden, streams, rank, True), _low_rank_streams(hidden, streams, rank, False)

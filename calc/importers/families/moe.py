@@ -17,9 +17,12 @@ from calc.architecture.model import Layer, Model
 from calc.architecture.norm import Norm
 from calc.architecture.part import Extra, Part, vector
 from calc.importers.families.common import (
+    ATTENTION,
     HEADS,
     HIDDEN,
     LAYERS,
+    NORMED,
+    SWITCHED,
     Traits,
     decoder,
     experts,
@@ -55,11 +58,6 @@ def all_layers(c: Keys, traits: Traits, *, shared: int = 0, shared_bias: bool = 
     return mixtures(c, traits, attentions(c, traits, len(chosen)), chosen, routed)
 
 
-_ATTENTION = "attention_bias"
-_SWITCHED = Traits(attention_bias_key=_ATTENTION)
-_NORMED = Traits(attention_bias_key=_ATTENTION, qk_norm="head")
-
-
 def mixtral(c: Keys) -> Model:
     """Mixtral: Mistral's attention."""
     return all_layers(c, Traits(full_every=0))
@@ -72,18 +70,18 @@ def minimax_m2(c: Keys) -> Model:
 
 def olmoe(c: Keys) -> Model:
     """OLMoE and FlexOlmo."""
-    return all_layers(c, Traits(attention_bias_key=_ATTENTION, qk_norm="all"))
+    return all_layers(c, Traits(attention_bias_key=ATTENTION, qk_norm="all"))
 
 
 def phimoe(c: Keys) -> Model:
     """Phi-3.5-MoE: LayerNorm, and a bias on the head where switched on."""
-    traits = Traits(attention_bias_key=_ATTENTION, norm_bias=True, head_bias=c.flag("lm_head_bias"), full_every=0)
+    traits = Traits(attention_bias_key=ATTENTION, norm_bias=True, head_bias=c.flag("lm_head_bias"), full_every=0)
     return all_layers(c, traits)
 
 
 def gpt_oss(c: Keys) -> Model:
     """gpt-oss: biases everywhere, attention sinks, a window in every other layer."""
-    biased = c.flag(_ATTENTION, default=True)
+    biased = c.flag(ATTENTION, default=True)
     traits = Traits(q_bias=biased, kv_bias=biased, o_bias=biased, full_every=2)
     chosen = everywhere(c)
     mixers = [replace(own, sinks=True) for own in attentions(c, traits, len(chosen))]
@@ -93,12 +91,12 @@ def gpt_oss(c: Keys) -> Model:
 
 def granitemoe(c: Keys) -> Model:
     """Granite 3 MoE, with a shared network where the configuration gives it a width."""
-    return all_layers(c, _SWITCHED, shared=c.whole("shared_intermediate_size", default=0, minimum=0))
+    return all_layers(c, SWITCHED, shared=c.whole("shared_intermediate_size", default=0, minimum=0))
 
 
 def granitemoe_swa(c: Keys) -> Model:
     """Granite MoE with windows in three layers of four, and attention sinks."""
-    traits = Traits(attention_bias_key=_ATTENTION, full_every=4, full_first=True)
+    traits = Traits(attention_bias_key=ATTENTION, full_every=4, full_first=True)
     chosen, shared = everywhere(c), c.whole("shared_intermediate_size", default=0, minimum=0)
     mixers = [replace(own, sinks=True) for own in attentions(c, traits, len(chosen))]
     routed = replace(experts(c, c.whole(*HIDDEN), inner=("intermediate_size",)), shared_intermediate_size=shared)
@@ -125,13 +123,13 @@ def hunyuan_v1_moe(c: Keys) -> Model:
     inner = c.whole("intermediate_size")
     routed = Experts(hidden_size=hidden, num_experts=c.whole("num_experts", default=1), num_experts_per_tok=used,
                      moe_intermediate_size=inner, shared_intermediate_size=inner)  # fmt: skip
-    return mixtures(c, _NORMED, attentions(c, _NORMED, count), [True] * count, routed)
+    return mixtures(c, NORMED, attentions(c, NORMED, count), [True] * count, routed)
 
 
 def aria_text(c: Keys) -> Model:
     """Aria's text model: `intermediate_size` is one expert's; shared ones are `moe_num_shared_experts` of them."""
     inner, biased = c.whole("intermediate_size"), c.flag("mlp_bias")
-    return all_layers(c, _SWITCHED, shared=shared_width(c, inner), shared_bias=biased)
+    return all_layers(c, SWITCHED, shared=shared_width(c, inner), shared_bias=biased)
 
 
 def dbrx(c: Keys) -> Model:
@@ -173,10 +171,10 @@ def qwen2_moe(c: Keys) -> Model:
 def qwen3_moe(c: Keys) -> Model:
     """Qwen3-MoE, and the text models of its vision and audio kin."""
     count = c.layers(*LAYERS)
-    own = self_attention(c, _NORMED, c.whole(*HIDDEN))
+    own = self_attention(c, NORMED, c.whole(*HIDDEN))
     window = c.optional("sliding_window") if c.flag("use_sliding_window") else None
     c.ignore("max_window_layers", "sliding_window", "use_qk_norm")
-    return _qwen(c, _NORMED, [windowed(own, window)] * count, by_step(c, count))
+    return _qwen(c, NORMED, [windowed(own, window)] * count, by_step(c, count))
 
 
 def _qwen(c: Keys, traits: Traits, mixers: Sequence[Part], chosen: Chosen) -> Model:
@@ -194,7 +192,7 @@ def llama4_text(c: Keys) -> Model:
     given, step = c.wholes("moe_layers"), c.whole("interleave_moe_layer_step", default=1)
     listed = frozenset(given or ())
     chosen = [(index + 1) % step == 0 if given is None else index in listed for index in range(count)]
-    own = self_attention(c, _SWITCHED, hidden)
+    own = self_attention(c, SWITCHED, hidden)
     c.ignore("use_qk_norm")  # without weights
     every = c.whole("no_rope_layer_interval", default=4)
     rotary = c.wholes("no_rope_layers") or [(index + 1) % every for index in range(count)]
@@ -202,7 +200,7 @@ def llama4_text(c: Keys) -> Model:
     mixers = seeing(own, c.optional("attention_chunk_size"), local)
     inner = c.whole("intermediate_size")
     routed = experts_beside(c, chosen, inner, inner=("intermediate_size",))
-    return mixtures(c, _SWITCHED, mixers, chosen, routed, plain_network(c, _SWITCHED, chosen, "intermediate_size_mlp"))
+    return mixtures(c, SWITCHED, mixers, chosen, routed, plain_network(c, SWITCHED, chosen, "intermediate_size_mlp"))
 
 
 def ernie4_5_moe(c: Keys) -> Model:
@@ -258,21 +256,21 @@ def floored_head(c: Keys) -> Keys:
 
 def glm4_moe(c: Keys) -> Model:
     """GLM 4.5."""
-    traits = Traits(attention_bias_key=_ATTENTION, attention_bias_on="qkv", qk_norm="head", qk_norm_key="use_qk_norm")
+    traits = Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", qk_norm="head", qk_norm_key="use_qk_norm")
     c = floored_head(c)
     return standard(c, traits, after_first(c, c.layers(*LAYERS), 1))
 
 
 def glm4v_moe_text(c: Keys) -> Model:
     """GLM 4.5V's text model: biases on q, k and v unless switched off."""
-    biased, c = c.flag(_ATTENTION, default=True), floored_head(c)
+    biased, c = c.flag(ATTENTION, default=True), floored_head(c)
     return standard(c, Traits(q_bias=biased, kv_bias=biased), after_first(c, c.layers(*LAYERS), 1))
 
 
 def solar_open(c: Keys) -> Model:
     """Solar Open: GLM 4.5 with experts in all layers."""
     c.ignore("first_k_dense_replace", "intermediate_size", "use_qk_norm")
-    return standard(c, Traits(attention_bias_key=_ATTENTION, attention_bias_on="qkv"), everywhere(c))
+    return standard(c, Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv"), everywhere(c))
 
 
 def dots1(c: Keys) -> Model:
@@ -281,8 +279,8 @@ def dots1(c: Keys) -> Model:
     chosen = after_first(c, count)
     first = c.whole("max_window_layers", default=count, minimum=0)
     local = local_layers(c, count, lambda index: index >= first)
-    mixers = seeing(self_attention(c, _NORMED, c.whole(*HIDDEN)), c.optional("sliding_window"), local)
-    return mixtures(c, _NORMED, mixers, chosen, routed_experts(c, chosen), plain_network(c, _NORMED, chosen))
+    mixers = seeing(self_attention(c, NORMED, c.whole(*HIDDEN)), c.optional("sliding_window"), local)
+    return mixtures(c, NORMED, mixers, chosen, routed_experts(c, chosen), plain_network(c, NORMED, chosen))
 
 
 # families that only remote code has
@@ -290,7 +288,7 @@ def dots1(c: Keys) -> Model:
 
 def deepseek(c: Keys) -> Model:
     """DeepSeekMoE 16B: Llama's attention, plain layers first, shared experts."""
-    return standard(c, _SWITCHED, after_first(c, c.layers(*LAYERS)))
+    return standard(c, SWITCHED, after_first(c, c.layers(*LAYERS)))
 
 
 def bailing_moe(c: Keys) -> Model:

@@ -14,9 +14,12 @@ from calc.architecture.model import Layer, Model
 from calc.architecture.norm import Norm
 from calc.architecture.part import Extra, vector
 from calc.importers.families.common import (
+    ATTENTION,
     HEADS,
     HIDDEN,
     LAYERS,
+    NORMED,
+    SWITCHED,
     Traits,
     decoder,
     experts,
@@ -42,10 +45,7 @@ from calc.importers.families.mixture import (
 )
 from calc.importers.keys import Keys
 
-_ATTENTION = "attention_bias"
-_SWITCHED = Traits(attention_bias_key=_ATTENTION)
-_NORMED = Traits(attention_bias_key=_ATTENTION, qk_norm="head")
-_QKV = Traits(attention_bias_key=_ATTENTION, attention_bias_on="qkv")
+_QKV = Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv")
 
 
 def kolibri1(c: Keys) -> Model:
@@ -60,17 +60,17 @@ def flint(c: Keys) -> Model:
     """Flint: attention sinks, windows but in the first, the last and every fourth layer, an ungated shared expert."""
     count = c.layers(*LAYERS)
     chosen = by_step(c, count, dense=(0, 1))
-    own = replace(self_attention(c, _NORMED, c.whole(*HIDDEN)), sinks=True)
+    own = replace(self_attention(c, NORMED, c.whole(*HIDDEN)), sinks=True)
     local = local_layers(c, count, lambda index: index >= 2 and index % 4 != 1 and index != count - 1)
     mixers = seeing(own, c.optional("sliding_window"), local)
     routed = experts_beside(c, chosen, c.whole("shared_expert_intermediate_size"))
-    return mixtures(c, _NORMED, mixers, chosen, routed, plain_network(c, _NORMED, chosen))
+    return mixtures(c, NORMED, mixers, chosen, routed, plain_network(c, NORMED, chosen))
 
 
 def step3p5(c: Keys) -> Model:
     """Step 3.5: more query heads where there is a window, a gate on attention, one shared expert."""
     count, hidden = c.layers(*LAYERS), c.whole(*HIDDEN)
-    biased, traits = c.flag("mlp_bias"), replace(_NORMED, mlp_bias_key="mlp_bias")
+    biased, traits = c.flag("mlp_bias"), replace(NORMED, mlp_bias_key="mlp_bias")
     types = (c.texts("layer_types") or ["full_attention"] * count)[:count]
     if len(types) != count:
         raise c.wrong("layer_types", f"{count} words", types)
@@ -86,7 +86,7 @@ def step3p5(c: Keys) -> Model:
     own = Attention(
         hidden_size=hidden, num_attention_heads=c.whole(*HEADS), head_dim=head_dim(c, hidden, c.whole(*HEADS)),
         num_key_value_heads=c.whole("num_key_value_heads", "num_attention_groups"), qk_norm="head",
-        q_bias=c.flag(_ATTENTION), kv_bias=c.flag(_ATTENTION), o_bias=c.flag(_ATTENTION),
+        q_bias=c.flag(ATTENTION), kv_bias=c.flag(ATTENTION), o_bias=c.flag(ATTENTION),
         gate="head" if by_head else "element",
     )  # fmt: skip
     window = c.optional("sliding_window")
@@ -113,7 +113,7 @@ def _numbers(c: Keys, name: str) -> set[int]:
 
 def hy_v3(c: Keys) -> Model:
     """Hunyuan 3: the first layer plain."""
-    traits = replace(_NORMED, mlp_bias_key="mlp_bias")
+    traits = replace(NORMED, mlp_bias_key="mlp_bias")
     count = c.layers(*LAYERS)
     chosen = by_types(c, count, [index > 0 for index in range(count)])
     return standard(c, traits, chosen, bias=c.flag("mlp_bias"))
@@ -127,7 +127,7 @@ def exaone_moe(c: Keys) -> Model:
 
 def mellum(c: Keys) -> Model:
     """Mellum 2: windows where `layer_types` says, experts where `mlp_layer_types` does."""
-    return standard(c, replace(_NORMED, full_every=1), by_types(c, c.layers(*LAYERS), everywhere(c)))
+    return standard(c, replace(NORMED, full_every=1), by_types(c, c.layers(*LAYERS), everywhere(c)))
 
 
 def afmoe(c: Keys) -> Model:
@@ -135,7 +135,7 @@ def afmoe(c: Keys) -> Model:
     count = c.layers(*LAYERS)
     first = c.whole("num_dense_layers", default=1, minimum=0)
     chosen = [index >= first for index in range(count)]
-    traits = replace(_NORMED, norms=4, full_every=c.whole("global_attn_every_n_layers", default=4))
+    traits = replace(NORMED, norms=4, full_every=c.whole("global_attn_every_n_layers", default=4))
     mixers = [replace(own, gate="element") for own in attentions(c, traits, count)]
     routed = routed_experts(c, chosen, correction=True)
     return mixtures(c, traits, mixers, chosen, routed, plain_network(c, traits, chosen))
@@ -146,10 +146,10 @@ def beam(c: Keys) -> Model:
     count = c.layers(*LAYERS)
     chosen = by_types(c, count, [index >= 3 for index in range(count)])
     local = local_layers(c, count, lambda index: (index + 1) % 6 != 0 and index != count - 1)
-    own = replace(self_attention(c, _NORMED, c.whole(*HIDDEN)), gate="element")
+    own = replace(self_attention(c, NORMED, c.whole(*HIDDEN)), gate="element")
     heads = own.num_attention_heads
     bias = Extra(declared=(vector("gate_bias", heads, split="column", units=heads),))
-    traits, mixers = replace(_NORMED, norms=4), seeing(own, c.optional("sliding_window"), local)
+    traits, mixers = replace(NORMED, norms=4), seeing(own, c.optional("sliding_window"), local)
     routed, plain = routed_experts(c, chosen), plain_network(c, traits, chosen)
     return mixtures(c, traits, mixers, chosen, routed, plain, extra=(bias,))
 
@@ -160,7 +160,7 @@ def laguna(c: Keys) -> Model:
     chosen = by_types(c, count, [index > 0 for index in range(count)])
     heads = c.wholes("num_attention_heads_per_layer", length=count, minimum=1)
     by_head = c.raw("gating", default=True) in (True, "per-head")
-    traits = replace(_NORMED, full_every=1)
+    traits = replace(NORMED, full_every=1)
     mixers = [
         replace(own, num_attention_heads=heads[index] if heads else own.num_attention_heads,
                 gate="head" if by_head else "element")
@@ -177,7 +177,7 @@ def cohere2_moe(c: Keys) -> Model:
     count = c.layers(*LAYERS)
     first = c.whole("first_k_dense_replace", default=0, minimum=0)
     chosen = by_types(c, count, [index >= first for index in range(count)])
-    traits = Traits(attention_bias_key=_ATTENTION, norms=1, tied=True)
+    traits = Traits(attention_bias_key=ATTENTION, norms=1, tied=True)
     c.ignore("shared_expert_combination_strategy")
     early, later = (c.whole(name, default=default) for name, default in
                     (("prefix_dense_sliding_window_pattern", 1), ("sliding_window_pattern", 4)))  # fmt: skip
@@ -244,11 +244,11 @@ def muse_spark_text(c: Keys) -> Model:
     count, hidden = c.layers(*LAYERS), c.whole(*HIDDEN)
     chosen = by_types(c, count, everywhere(c))
     local = local_layers(c, count, lambda index: (count - 1 - index) % 4 != 0)
-    own, latent = replace(self_attention(c, _SWITCHED, hidden), gate="element"), c.whole("moe_hidden_size")
+    own, latent = replace(self_attention(c, SWITCHED, hidden), gate="element"), c.whole("moe_hidden_size")
     mixers = seeing(own, c.optional("sliding_window"), local)
     own_experts = routed_experts(c, chosen)
     routed = replace(own_experts, latent_size=latent) if own_experts else None
-    plain = plain_network(c, _SWITCHED, chosen)
+    plain = plain_network(c, SWITCHED, chosen)
     norms, latent_norms = Norm(size=hidden, count=3), Norm(size=latent, count=2)
     gates = Extra(declared=(vector("attention_residual_gate", hidden), vector("channel_residual_gate", hidden)))
 
@@ -257,12 +257,12 @@ def muse_spark_text(c: Keys) -> Model:
         kind = kind_of(mixers[index])
         return Layer(kind=f"{kind} + experts" if chosen[index] else kind, parts=(norms, mixers[index], *channel, gates))
 
-    return decoder(c, _SWITCHED, layer)
+    return decoder(c, SWITCHED, layer)
 
 
 def deepseek_ocr2_text(c: Keys) -> Model:
     """DeepSeek-OCR 2's text model: the experts of DeepSeekMoE behind Llama's attention."""
     count = c.layers(*LAYERS)
-    traits = replace(_SWITCHED, mlp_bias_key="mlp_bias")
+    traits = replace(SWITCHED, mlp_bias_key="mlp_bias")
     chosen = by_types(c, count, after_first(c, count, 1))
     return standard(c, traits, chosen, bias=c.flag("mlp_bias"))
