@@ -18,7 +18,7 @@ from calc.memory import NO_CONTEXT_KINDS, InferenceMemory, StageMemory, deploy, 
 from calc.scenario import Scenario
 from calc.specs.plan import Parallel
 from calc.units import format_bytes, format_length
-from calc.xp import Number
+from calc.xp import Number, round_up
 
 LONGEST_CONTEXT = 2**27
 """Where a search for the largest context stops; no model has seen a tenth of it."""
@@ -122,24 +122,25 @@ def kv_cache_tokens(memory: InferenceMemory) -> int | None:
 
     Equation
     --------
-    tokens = floor(free / bytes per token and device), in whole blocks, on the fullest stage, times the replicas
+    tokens = floor(free / cache of one sequence * its context), in whole blocks, on the fullest stage, times the
+    replicas
+
+    Layers with a window keep less of a long sequence than of a short one: the sequence is the scenario's, as vLLM
+    derives the number for such models from how many sequences fit.
 
     Source
     ------
     vLLM's start-up log: the share of the device it takes, less weights, activations and graphs, in blocks.
     """
     scenario, layout = memory.deployment.scenario, memory.deployment.layout
-    block = scenario.software.cache_block
+    block, context = scenario.software.cache_block, scenario.inference.context
+    slack = 1 + scenario.software.slack.value
     fewest = None
     for stage in memory.stages:
-        # a long and a short context give the slope; windows and states drop out of it
-        length = 2**16 * block
-        per_token = (memory.stage_at(stage, 2 * length, layout.data).kv_cache.value
-                     - memory.stage_at(stage, length, layout.data).kv_cache.value) / length  # fmt: skip
+        per_token = memory.stage_at(stage, context, layout.data).kv_cache.value / round_up(context, block)
         if not per_token:
             continue
-        here = memory.stage_at(stage, scenario.inference.context, scenario.inference.batch_size)
-        slack = 1 + scenario.software.slack.value
+        here = memory.stage_at(stage, context, scenario.inference.batch_size)
         free = scenario.usable_bytes - (here.memory.value - here.kv_cache.value * slack)
         tokens = max(0, int(free / (per_token * slack)) // block * block)
         fewest = tokens if fewest is None else min(fewest, tokens)

@@ -34,12 +34,12 @@ def plain(text):
 
 
 CASES = [dict(zip(("max_context", "batch_size", "memory", "devices"), case, strict=True)) for case in itertools.product(
-    (300, 10**7), (1, 10**6), (10**3, 24 * GIB, 10**15), (1, 16))]  # fmt: skip
+    (300, 10**7), (1, 10**6), (10**3, 10**15), (1, 16))]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["mixture", "hybrid", "encoder_decoder"])
 def test_a_table_is_narrow_whatever_is_in_it(name):
-    for values, units in zip(CASES, ["GiB", "GB"] * 12, strict=True):
+    for values, units in zip(CASES, ["GiB", "GB"] * 8, strict=True):
         card = device(values["memory"], price={"usd_per_hour": {"low": 345.678, "high": 400}})
         found = estimate(scenario(MODELS[name], software=REAL, hardware=card, **values))
         for title in ("", "x" * 300, "a b " * 60, "Ein Modell mit 7B"):
