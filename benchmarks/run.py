@@ -55,7 +55,7 @@ def startup() -> None:
 
 def estimates() -> None:
     """Estimates per second in one process."""
-    from calc import load
+    from calc import scenario_file
     from calc.composer import estimate
     from calc.documents import Document
     from calc.memory import InferenceMemory, deploy
@@ -65,7 +65,7 @@ def estimates() -> None:
         ("llama-3.1-70b on h100-sxm", {"model": "llama-3.1-70b", "hardware": "h100-sxm", "devices": 4}),
         ("deepseek-v3 on h200-sxm", {"model": "deepseek-v3", "hardware": "h200-sxm", "devices": 16}),
     ):
-        scenario = load.scenario(Document(data, "benchmark"))
+        scenario = scenario_file.scenario_from(Document(data, "benchmark"))
         deployment, _ = deploy(scenario)
         memory = InferenceMemory(deployment)
         for what, function, count in (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from calc import load
+from calc import load, scenario_file
 from calc.architecture.model import Model
 from calc.composer import Estimate
 from calc.documents import Document
@@ -30,11 +30,11 @@ def load_scenario(source: str | Path | Mapping[str, Any]) -> Scenario:
     'llama-3.1-8b on h100-sxm'
     """
     if isinstance(source, Mapping):
-        return load.scenario(Document(dict(source), "scenario"))
-    documents = load.scenarios(source)
+        return scenario_file.scenario_from(Document(dict(source), "scenario"))
+    documents = scenario_file.documents(source)
     if len(documents) != 1:
         raise FileError(f"holds {len(documents)} scenarios; give a file of one", str(source))
-    return load.scenario(documents[0])
+    return scenario_file.scenario_from(documents[0])
 
 
 def load_model(name: str | Path) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from calc import solve
+from calc import solve, suggest
 from calc.errors import BadValueError
 from calc.formulas.inference_memory import Deployment
 from calc.ledger import Term
@@ -28,7 +28,7 @@ class Estimate:
     """Largest context and batch, fewest devices, ..."""
     problems: tuple[tuple[str, str], ...] = ()
     """Pairs of a code and a sentence; empty where the scenario is feasible."""
-    suggestions: tuple[solve.Suggestion, ...] = ()
+    suggestions: tuple[suggest.Suggestion, ...] = ()
     """Changes that would help; empty where it is feasible."""
     notes: tuple[str, ...] = ()
     """What was inferred, and what to know."""
@@ -75,10 +75,11 @@ def estimate(scenario: Scenario) -> Estimate:
     worst = memory.at(inference.context, inference.batch_size)
     host = memory.host_bytes(inference.context, inference.batch_size)
     found = tuple(problems(scenario, deployment.layout, worst, host))
-    suggestions = tuple(solve.suggestions(memory, worst)) if found else ()
+    limits = solve.limits(memory)
+    suggestions = tuple(suggest.suggestions(memory, worst, limits)) if found else ()
     notes = (*scenario.notes, *scenario.model.notes, *notes, *_layout_notes(scenario, deployment.layout),
              *_context_notes(scenario))  # fmt: skip
-    return Estimate(deployment=deployment, worst=worst, host_bytes=host, limits=solve.limits(memory), problems=found,
+    return Estimate(deployment=deployment, worst=worst, host_bytes=host, limits=limits, problems=found,
                     suggestions=suggestions, notes=notes)  # fmt: skip
 
 

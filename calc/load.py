@@ -8,27 +8,19 @@ name are the same, so that one look-up reads one file.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from calc.architecture.model import Model
 from calc.configs import configs_dir, normal, records
 from calc.documents import Document, is_file, is_folder, load_file, load_yaml, read_text
 from calc.errors import BadValueError, CalcError, FileError, MissingFactError, UnknownNameError, plain, shown, unknown
-from calc.scenario import TASKS, Scenario
 from calc.specs.fields import read
-from calc.specs.formats import format_named, kv_format_named
 from calc.specs.hardware import Cluster, Hardware
-from calc.specs.plan import Parallel
 from calc.specs.software import ASSUMED, Assumed, Software
-from calc.specs.workload import Inference, Training, kv_budget
-from calc.units import format_bytes, parse, parse_whole
-
-T = TypeVar("T")
+from calc.units import parse
 
 KINDS = ("models", "hardware", "clusters")
 
@@ -256,179 +248,3 @@ def _below(document: Document, path: tuple[str, ...]) -> dict[Any, int]:
     """Line numbers of what lies below a path, as paths from there."""
     size = len(path)
     return {place[size:]: line for place, line in document.lines.items() if place[:size] == path}
-
-
-SECTIONS = ("parallel", "inference", "training")
-LATER_SECTIONS = ("cost", "reliability", "rl", "sweep")
-"""Reserved by the contract: read and kept, used as their features come."""
-TOP_KEYS = ("schema", "name", "task", "model", "hardware", "cluster", "devices", "software", "reserved", "slice",
-            "text_only", *SECTIONS, *LATER_SECTIONS)  # fmt: skip
-
-
-def scenarios(path: str | Path) -> list[Document]:
-    """The documents of a scenario file."""
-    documents = load_file(path)
-    if not documents:
-        raise FileError("holds no scenario", str(path))
-    return documents
-
-
-def scenario(document: Document) -> Scenario:
-    """The scenario that a document describes, its names resolved.
-
-    Raises
-    ------
-    CalcError
-        An unknown key, name or value, with file, line, key, rule and nearest choice.
-    """
-    data = document.mapping()
-    _check_keys(document)
-    with _placed(document, "task"):
-        task = _choice(data.get("task", "infer"), TASKS, "task")
-    found_model = _named_or_inline(document, "model", model, model_from)
-    device = _named_or_inline(document, "hardware", hardware, hardware_from)
-    with _placed(document, "slice"):
-        device = _sliced(device, data.get("slice"))
-    with _placed(document, "cluster"):
-        node = _node(document, data.get("cluster"), device)
-    with _placed(document, "software"):
-        profile = software(_choice(data.get("software", "generic"), software_names(), "software"))
-        if task not in profile.tasks:
-            fitting = [name for name in software_names() if task in software(name).tasks]
-            raise BadValueError(f"{profile.name} is not for task {task}; choose from {', '.join(fitting)}")
-        profile = profile.on(device.total_bytes or 0, tuple(device.peak))
-    with _placed(document, "devices"):
-        devices = None if data.get("devices") is None else parse_whole(data["devices"], "count", minimum=1)
-    with _placed(document, "reserved"):
-        reserved = parse(data.get("reserved", 0), "bytes")
-        if device.total_bytes is not None and reserved >= device.total_bytes:
-            raise BadValueError(f"leaves nothing: the device has {format_bytes(device.total_bytes)}")
-    with _placed(document, "text_only"):
-        text_only = data.get("text_only", False)
-        if not isinstance(text_only, bool):
-            raise BadValueError(f"expected true or false, got {shown(text_only)}")
-    with _placed(document, "name"):
-        title = data.get("name")
-        if not isinstance(title, str | int | float | None) or isinstance(title, bool):
-            raise BadValueError(f"expected text, got {shown(title)}")
-    notes = [f"section {name} is read but not used by this task" for name in LATER_SECTIONS if name in data]
-    training = read(Training, document, ("training",)) if data.get("training") is not None else None
-    inference = read(Inference, document, ("inference",), data=data.get("inference"))
-    _check_inference(inference, document)
-    inference = _within_limit(inference, found_model, data.get("inference") or {}, notes)
-    parallel = read(Parallel, document, ("parallel",), data=data.get("parallel"))
-    return Scenario(
-        name=str(title or f"{found_model.name} on {device.name}"), task=task, model=found_model,
-        hardware=device, cluster=node, devices=devices, software=profile, parallel=parallel, inference=inference,
-        training=training, reserved=reserved, text_only=text_only, notes=tuple(notes), asked=_asked(data),
-    )  # fmt: skip
-
-
-def _within_limit(inference: Inference, model_: Model, given: dict[str, Any], notes: list[str]) -> Inference:
-    """Lengths that nobody gave stay within what the model was made for."""
-    limit = model_.context_limit or model_.max_positions
-    lengths = {"input_length", "output_length", "max_context"} & set(given)
-    if lengths or limit is None or inference.context <= limit:
-        return inference
-    notes.append(f"the context is the model's {limit:,} tokens, since none was given")
-    return replace(inference, max_context=limit, output_length=min(inference.output_length, limit // 2))
-
-
-def _check_keys(document: Document) -> None:
-    """The outermost keys are known, the schema is this version's, and sections of later versions are mappings."""
-    data = document.mapping()
-    for key in data:
-        if key not in TOP_KEYS:
-            raise unknown("key", key, TOP_KEYS, document.place((key,)))
-    with _placed(document, "schema"):
-        if data.get("schema", 1) != 1 or isinstance(data.get("schema"), bool):
-            raise BadValueError(f"schema {shown(data['schema'])} is not known; this version reads schema 1")
-    for section in LATER_SECTIONS:
-        with _placed(document, section):
-            if not isinstance(data.get(section), dict | None):
-                raise BadValueError(f"expected a mapping of keys to values, got {shown(data[section])}")
-
-
-def _check_inference(inference: Inference, document: Document) -> None:
-    """Names and budgets must mean something, and a prompt and its answer fit into a context that is given."""
-    with _placed(document, "inference", "weight_format"):
-        if inference.weight_format is not None:
-            format_named(inference.weight_format)
-    with _placed(document, "inference", "kv_format"):
-        if inference.kv_format is not None:
-            kv_format_named(inference.kv_format)
-    with _placed(document, "inference", "kv_budget"):
-        kv_budget(inference.kv_budget)
-    asked = (inference.input_length or 1) + (inference.output_length if inference.input_length else 0)
-    if inference.max_context is not None and asked > inference.max_context:
-        raise BadValueError(f"{inference.max_context} tokens don't hold input_length {inference.input_length} + "
-                            f"output_length {inference.output_length}; give at least {asked}",
-                            document.place(("inference", "max_context")))  # fmt: skip
-
-
-def _asked(data: dict[str, Any]) -> tuple[str, str] | None:
-    """Model and device as written, unless one is a mapping."""
-    model_, device = data["model"], data["hardware"]
-    return None if isinstance(model_, dict) or isinstance(device, dict) else (str(model_), str(device))
-
-
-@contextmanager
-def _placed(document: Document, *path: str) -> Iterator[None]:
-    """Errors raised inside are told with the place of a key, unless they have one."""
-    try:
-        yield
-    except CalcError as error:
-        if error.where:
-            raise
-        raise type(error)(error.message, document.place(path)) from None
-
-
-def _choice(value: Any, choices: Iterable[str], kind: str) -> str:
-    names_ = tuple(choices)
-    if not isinstance(value, str) or value not in names_:
-        raise unknown(kind, value, names_)
-    return value
-
-
-def _named_or_inline(document: Document, key: str, by_name: Callable[[str], T], inline: Callable[..., T]) -> T:
-    """A `model` or `hardware` entry: a name or path, or a mapping with a record's keys."""
-    value = document.mapping().get(key)
-    if value is None:
-        raise FileError(f"needs the key {key} (a name or path, or a mapping)", document.place())
-    if isinstance(value, dict):
-        return inline(document, (key,), data=value)
-    with _placed(document, key):
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            raise BadValueError(f"expected a name, a path or a mapping, got {shown(value)}")
-        return by_name(str(value))
-
-
-def _sliced(device: Hardware, name: Any) -> Hardware:
-    """One slice (MIG profile) of a device in place of the whole."""
-    if name is None:
-        return device
-    slices = device.slices or {}
-    if not isinstance(name, str) or name not in slices:
-        if not slices:
-            raise BadValueError(f"{device.name} has no slices (MIG profiles)")
-        raise unknown(f"slice of {device.name}", name, slices)
-    chosen = slices[name]
-    share = chosen["share"]
-    return replace(
-        device, name=f"{device.name} {name}", title=f"{device.title or device.name}, slice {name}",
-        usable=chosen["memory"], peak={key: peak and peak * share for key, peak in device.peak.items()},
-        bandwidth=device.bandwidth and device.bandwidth * share, link=None,
-        power=device.power and device.power * share, price=None,
-    )  # fmt: skip
-
-
-def _node(document: Document, value: Any, device: Hardware) -> Cluster:
-    """The node: the device's usual one, another by name, or keys that override it."""
-    if isinstance(value, str):
-        return cluster(value)
-    usual = cluster(device.node) if device.node else Cluster(name="", devices_per_node=8)
-    if value is None:
-        return usual
-    override = cluster_from(document, ("cluster",), data=value)
-    given = {field: getattr(override, field) for field in value}
-    return replace(usual, **given)

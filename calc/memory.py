@@ -25,6 +25,7 @@ from calc.specs.workload import kv_budget
 from calc.units import format_bytes
 from calc.xp import Number, ceil_div
 
+SLACK = "memory.overhead.slack"
 NO_CONTEXT_KINDS = ("cpu", "apple", "apu")
 """Devices whose driver keeps no context of its own in the memory that is counted."""
 
@@ -74,7 +75,12 @@ class StageMemory:
     @property
     def reserved(self) -> Number:
         """With the allocator's slack (torch's max reserved) [byte]."""
-        return self.allocated + self.overhead.terms[-1].value
+        return self.allocated + self.slack.value
+
+    @property
+    def slack(self) -> Term:
+        """What the allocator holds beyond live tensors."""
+        return next(term for term in self.overhead.terms if term.name == SLACK)
 
 
 class InferenceMemory:
@@ -105,7 +111,7 @@ class InferenceMemory:
         overhead = total("memory.overhead", [
             assumed_term("memory.overhead.context", software.context, driver),
             assumed_term("memory.overhead.communication", software.communication, several),
-            assumed_term("memory.overhead.slack", software.slack, live),
+            assumed_term(SLACK, software.slack, live),
         ])  # fmt: skip
         return StageMemory(stage=stage, weights=self.weights[stage.index], kv_cache=kv_cache, state_cache=state_cache,
                            transient=transient, buffers=buffers, overhead=overhead)  # fmt: skip

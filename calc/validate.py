@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
-from calc import load, solve
+from calc import load, scenario_file, solve
 from calc.configs import configs_dir
 from calc.documents import Document, load_file
 from calc.errors import BadValueError, CalcError, unknown
@@ -78,7 +78,7 @@ class Predicted:
 
     def __init__(self, scenario: dict[str, Any], settings: dict[str, Any], place: str) -> None:
         data = {"schema": 1, "task": "infer", "hardware": DEVICE, **scenario}
-        found = load.scenario(Document(data, place))
+        found = scenario_file.scenario_from(Document(data, place))
         self.scenario = replace(found, software=found.software.changed(settings))
         self.memory = InferenceMemory(deploy(self.scenario)[0])
         inference = self.scenario.inference
@@ -117,7 +117,7 @@ class Predicted:
 
     def non_torch(self) -> float:
         """Context, kernels and communication libraries [byte]."""
-        return float(sum(term.value for term in self.worst.overhead.terms[:-1]))
+        return float(self.worst.overhead.value - self.worst.slack.value)
 
     def graphs(self) -> float:
         """Captured graphs [byte]."""

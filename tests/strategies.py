@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from calc import load
+from calc import scenario_file
 from calc.architecture.attention import Attention
 from calc.architecture.embedding import Embedding, Head
 from calc.architecture.experts import Experts
@@ -200,7 +200,7 @@ def document(data: Any, name: str = "scenario.yaml") -> Document:
 
 
 def loaded(data: Any) -> Scenario:
-    return load.scenario(document(data))
+    return scenario_file.scenario_from(document(data))
 
 
 def changed(found: Scenario, change: dict[str, Any]) -> Scenario:

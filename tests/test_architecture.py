@@ -20,15 +20,17 @@ MAY_IMPORT = {
     "importers": CORE | {"documents", "specs", "architecture"},
     "scenario": {"specs", "architecture"},
     "load": CORE | {"documents", "configs", "importers"} | NOUNS,
+    "scenario_file": CORE | {"documents", "load"} | NOUNS,
     "formulas": CORE | NOUNS,
     "constraints": CORE | NOUNS | {"formulas"},
     "memory": CORE | NOUNS | {"formulas", "constraints"},
     "solve": CORE | NOUNS | {"formulas", "constraints", "memory"},
-    "composer": CORE | NOUNS | {"formulas", "constraints", "memory", "solve"},
+    "suggest": CORE | NOUNS | {"formulas", "constraints", "memory"} | {"solve"},
+    "composer": CORE | NOUNS | {"formulas", "constraints", "memory", "solve", "suggest"},
     "choose": CORE | NOUNS | {"constraints", "composer", "solve"},
-    "validate": CORE | NOUNS | {"documents", "configs", "formulas", "memory", "solve", "load"},
-    "reports": CORE | NOUNS | {"documents", "formulas", "composer", "load", "validate"},
-    "api": CORE | NOUNS | {"documents", "composer", "load", "reports"},
+    "validate": CORE | NOUNS | {"documents", "scenario_file", "configs", "formulas", "memory", "solve", "load"},
+    "reports": CORE | NOUNS | {"documents", "scenario_file", "formulas", "composer", "load", "validate"},
+    "api": CORE | NOUNS | {"documents", "scenario_file", "composer", "load", "reports"},
     "cli": None,  # the edge: anything
 }
 """Module or folder -> what it may import of `calc` besides itself."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from strategies import FULL, PATHS, SMALL_CONFIG, SMALL_DEVICE, copied, document, loaded, paths, wrong_scenarios
 
-from calc import load
+from calc import load, scenario_file
 from calc.composer import estimate
 from calc.documents import load_yaml
 from calc.errors import CalcError, UnknownKeyError
@@ -88,7 +88,7 @@ def test_an_unknown_key_at_any_level_is_named_with_the_nearest(path):
     text = json.dumps(data, indent=1)
     line = next(number for number, row in enumerate(text.splitlines(), 1) if f'"{typo}"' in row)
     with pytest.raises(UnknownKeyError) as caught:
-        load.scenario(load_yaml(text, "s.yaml")[0])
+        scenario_file.scenario_from(load_yaml(text, "s.yaml")[0])
     message = str(caught.value)
     assert message.startswith(f"s.yaml:{line}: {where}: unknown key '{typo}'; ")
     assert path[-1] in message.partition(";")[2]
@@ -198,7 +198,7 @@ def test_an_inline_model_may_be_a_record_or_plain_configuration_keys():
 def test_lines_inside_an_inline_model():
     text = "hardware: h100-sxm\nmodel:\n  model_type: llama\n  hidden_size: big\n  num_hidden_layers: 2\n"
     with pytest.raises(CalcError) as caught:
-        load.scenario(load_yaml(text, "s.yaml")[0])
+        scenario_file.scenario_from(load_yaml(text, "s.yaml")[0])
     assert str(caught.value).startswith("s.yaml:4: ")
 
 
@@ -238,7 +238,7 @@ def test_the_saved_form_of_a_scenario_reads_back():
     import yaml
 
     text = yaml.safe_dump(FULL, sort_keys=False)
-    again = load.scenario(load_yaml(text, "scenario.yaml")[0])
+    again = scenario_file.scenario_from(load_yaml(text, "scenario.yaml")[0])
     assert dumps(as_dict(estimate(again))) == dumps(as_dict(estimate(loaded(FULL))))
 
 
@@ -246,7 +246,7 @@ def test_the_saved_form_of_a_scenario_reads_back():
 @given(wrong_scenarios())
 def test_any_scenario_is_estimated_or_refused(data):
     try:
-        found = estimate(load.scenario(document(data)))
+        found = estimate(scenario_file.scenario_from(document(data)))
     except CalcError as problem:
         assert str(problem).isprintable()
         assert len(str(problem)) < 1000

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from calc import load
+from calc import load, scenario_file
 from calc.documents import Document
 from calc.errors import CalcError
 from calc.memory import InferenceMemory, deploy
@@ -16,7 +16,7 @@ NAMES = load.software_names()
 
 def memory_of(settings=None, **data):
     """What a scenario needs; `settings` override keys of its software profile."""
-    scenario = load.scenario(Document({"schema": 1, "task": "infer", **data}, "test"))
+    scenario = scenario_file.scenario_from(Document({"schema": 1, "task": "infer", **data}, "test"))
     if settings:
         scenario = replace(scenario, software=scenario.software.changed(settings))
     inference = scenario.inference

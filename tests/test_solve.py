@@ -19,11 +19,10 @@ from calc.solve import (
     fewest_devices,
     fits,
     formats_that_fit,
-    largest,
-    layers_on_device,
+    largest_fitting,
     limits,
-    with_layers,
 )
+from calc.suggest import layers_on_device, with_layers
 
 GIB = 2**30
 
@@ -31,7 +30,7 @@ GIB = 2**30
 @given(st.integers(-5, 50), st.integers(0, 100), st.integers(-10, 200))
 def test_largest(low, span, bound):
     high = low + span
-    found = largest(lambda n: n <= bound, low, high)
+    found = largest_fitting(lambda n: n <= bound, low, high)
     assert found == (min(bound, high) if bound >= low else low - 1)
 
 
@@ -41,7 +40,7 @@ few = settings(max_examples=25)
 
 def test_largest_asks_few_questions():
     asked = []
-    assert largest(lambda n: asked.append(n) or n <= 10**6, 1, 2**27) == 10**6
+    assert largest_fitting(lambda n: asked.append(n) or n <= 10**6, 1, 2**27) == 10**6
     assert len(asked) < 60
 
 

@@ -35,10 +35,10 @@ Examples:
 @output_options
 def command(term: str, model: str, hardware: str, **flags: Any) -> None:
     """Find the term in the estimate's ledger and print its branch."""
-    from calc import load
+    from calc import scenario_file
     from calc.composer import estimate
     from calc.reports import explain
 
-    found = estimate(load.scenario(scenario_document(model, hardware, flags)))
+    found = estimate(scenario_file.scenario_from(scenario_document(model, hardware, flags)))
     chosen = explain.find(explain.ledger(found), term)
     write(explain.render(chosen, flags["form"], flags["units"]), flags["output_file"])

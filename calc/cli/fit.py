@@ -47,7 +47,7 @@ Exit status: 0 it fits (one of them, where several are named), 1 it does not, 2 
 @click.pass_context
 def command(ctx: click.Context, /, model: str, hardware: tuple[str, ...], **flags: Any) -> None:
     """Build a scenario per device, estimate, render."""
-    from calc import load
+    from calc import load, scenario_file
     from calc.composer import estimate
     from calc.reports import render
 
@@ -55,7 +55,7 @@ def command(ctx: click.Context, /, model: str, hardware: tuple[str, ...], **flag
     if flags["save"]:
         _save(scenario_document(model, names[0], flags).data, flags["save"])
     if hardware:
-        estimates = [estimate(load.scenario(scenario_document(model, name, flags))) for name in hardware]
+        estimates = [estimate(scenario_file.scenario_from(scenario_document(model, name, flags))) for name in hardware]
     else:
         from calc.choose import NONE, holding
 
@@ -73,14 +73,14 @@ def command(ctx: click.Context, /, model: str, hardware: tuple[str, ...], **flag
 
 def _scenarios(model: str, names: tuple[str, ...], flags: dict[str, Any]) -> list[Scenario]:
     """A scenario per device; devices that lack the slice asked for are left out."""
-    from calc import load
+    from calc import scenario_file
     from calc.errors import CalcError
 
     found, refused = [], None
     for name in names:
         document = scenario_document(model, name, flags)
         try:
-            found.append(load.scenario(document))
+            found.append(scenario_file.scenario_from(document))
         except CalcError as error:
             if document.data.get("slice") is None:
                 raise

@@ -26,7 +26,7 @@ Exit status: 0 all fit, 1 one does not, 2 one is wrong.
 @click.pass_context
 def command(ctx: click.Context, files: tuple[str, ...], form: str, units: str, output_file: str | None) -> None:
     """Estimate each document of each file."""
-    from calc import load
+    from calc import scenario_file
     from calc.composer import Estimate, estimate
     from calc.documents import Document
     from calc.errors import CalcError
@@ -36,12 +36,12 @@ def command(ctx: click.Context, files: tuple[str, ...], form: str, units: str, o
     for path in files:
         documents: list[Document] = []
         try:
-            documents = load.scenarios(path)
+            documents = scenario_file.documents(path)
         except CalcError as error:
             answers.append(told(path, error))
         for document in documents:
             try:
-                answers.append(estimate(load.scenario(document)))
+                answers.append(estimate(scenario_file.scenario_from(document)))
             except CalcError as error:
                 data = document.data
                 error = error if error.where else error.at(document.place())

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from calc import load
+from calc import load, scenario_file
 from calc.architecture.model import Model, Stack
 from calc.documents import is_folder, load_file
 from calc.errors import CalcError, UnknownNameError, shown, unknown
@@ -178,7 +178,7 @@ def _file_record(path: str) -> Row:
     if isinstance(data, dict) and "memory" in data and "peak" in data:
         return hardware_record(load.hardware_from(documents[0]))
     if isinstance(data, dict) and "schema" in data:
-        scenario = load.scenario(documents[0])
+        scenario = scenario_file.scenario_from(documents[0])
         return {"record": "scenario", "name": scenario.name, "task": scenario.task, "model": scenario.model.name,
                 "hardware": scenario.hardware.name, "devices": scenario.devices,
                 "software": scenario.software.name, "scenario": data}  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from calc import load
+from calc import load, scenario_file
 from calc.composer import estimate
 from calc.constraints import facts
 from calc.documents import Document
@@ -69,7 +69,7 @@ def cases() -> Iterator[tuple[str, str, dict[str, Any]]]:
 def terms(asked: dict[str, Any]) -> dict[str, Any]:
     """Every term of an estimate that has none below it, what was solved for, or the error."""
     try:
-        found = estimate(load.scenario(Document(asked, "replay")))
+        found = estimate(scenario_file.scenario_from(Document(asked, "replay")))
     except CalcError as error:
         return {"error": str(error)}
     answer: dict[str, Any] = {}
