@@ -11,7 +11,7 @@ from click import Option
 from strategies import FULL, NOTHING, PATHS, device, document, node, scenario, software
 
 import calc.architecture
-from calc import load
+from calc import load, scenario_file
 from calc.architecture.part import Part
 from calc.cli.app import VERBS, app
 from calc.errors import LayoutError
@@ -35,7 +35,7 @@ def test_the_contracts_keys_are_the_specs_fields(section, spec):
 
 
 def test_top_level_keys():
-    assert set(FULL) == set(load.TOP_KEYS)
+    assert set(FULL) == set(scenario_file.TOP_KEYS)
     assert ("training", "adapter", "rank") in PATHS
 
 
