@@ -44,6 +44,8 @@ def fit(run):
         ("qwen2.5-7b rtx-4060-8gb --software vllm --weight-format gptq-4bit-g128", 5.2032, 0.005),
         # ggml-org/llama.cpp#13194: gemma3 12B Q4_K - Medium, 6.79 GiB, 11.77 B
         ("gemma-3-12b rtx-3090 --software llama.cpp --weight-format q4_k_m --text-only", 6.79, 0.002),
+        # vllm-project/vllm#23278 and #33155: 65.97 and 64.38 GiB on an H100, MXFP4 experts padded by Marlin and Triton
+        ("gpt-oss-120b h100-sxm --software vllm", (65.97 + 64.38) / 2, 0.02),
         # flytomelight.github.io/llm-cal, deepseek-v4-flash: 148.66 GiB, 3.3 of it the layer for further tokens,
         # in FP4 and FP8
         ("deepseek-v4-flash h20 --devices 2 --software vllm", (148.66 - 3.3) / 2, 0.01),

@@ -13,7 +13,7 @@ from typing import Any
 from calc.architecture.model import Layer, Model, Stack
 from calc.architecture.part import Cache, Part, Weight
 from calc.formulas.kv_cache import cache_bytes, cached_tokens
-from calc.formulas.sharding import overlap, shard, stage_layers
+from calc.formulas.sharding import overlap, padded_expert, shard, stage_layers
 from calc.formulas.storage import TOWERS, Storage, kv_vector_bytes, weight_bytes
 from calc.ledger import Term, computed, total
 from calc.scenario import Scenario
@@ -174,6 +174,10 @@ def weights_term(deployment: Deployment, stage: Stage, name: str = "memory.weigh
         formats = ([(storage.ends(weight, placed.stack.name, part.group), 1)] if placed.layer is None
                    else storage.layers(placed.stack, placed.layer, weight, placed.indices, part.group))  # fmt: skip
         for format_, layers in formats:
+            if weight.role == "expert" and format_.name.startswith("mxfp4"):
+                software = deployment.scenario.software
+                inputs, outputs = padded_expert(weight, inputs, outputs, software.mxfp4_hidden_multiple,
+                                                software.mxfp4_inner_multiple)  # fmt: skip
             group = placed.stack.name if placed.stack.name in TOWERS else part.group
             same = (group, weight.name, copies, inputs, outputs, int(weight.bias), format_)
             counts[same] = counts.get(same, 0) + layers

@@ -74,6 +74,39 @@ def shard(weight: Weight, layout: Layout, vocabulary_multiple: int = 1) -> tuple
     return inputs, outputs, copies
 
 
+def padded_expert(weight: Weight, inputs: Number, outputs: Number, hidden: int, inner: int) -> tuple[Number, Number]:
+    """Inputs and outputs of a routed expert's matrix as kernels for MXFP4 want them.
+
+    Equation
+    --------
+    width = ceil(width / multiple) * multiple, with one multiple for the hidden and one for the inner width
+
+    Parameters
+    ----------
+    weight : Weight
+        The row-split matrix (down) reads the inner width, the others write it.
+    inputs, outputs : Number
+        A device's share of the matrix [1].
+    hidden, inner : int
+        Multiples [1].
+
+    Source
+    ------
+    vLLM's Mxfp4MoEMethod.create_weights: 128 and 256 with Marlin, 256 and 256 with FlashInfer, 64 with Triton.
+
+    Examples
+    --------
+    gpt-oss: 2880 by 2880 becomes 3072 by 2944.
+
+    >>> from calc.architecture.part import linear
+    >>> padded_expert(linear("up", 2880, 2880, role="expert", split="column"), 2880, 2880, hidden=256, inner=128)
+    (3072, 2944)
+    """
+    if weight.split == "row":
+        return round_up(inputs, inner), round_up(outputs, hidden)
+    return round_up(inputs, hidden), round_up(outputs, inner)
+
+
 def stage_layers(layers: int, stages: int, stage: int) -> tuple[int, int]:
     """First and last (exclusive) layer of a pipeline stage; where they don't divide, earlier stages take one more.
 

@@ -75,6 +75,10 @@ class Software:
     residual_copies: Assumed = key("mapping", doc="live copies of the residual stream in a forward pass")
     activation_bytes: float = key("bytes", 2, doc="bytes per live activation element")
     vocabulary_multiple: int = key("count", 1, whole=True, minimum=1, doc="vocabulary padded to a multiple, per rank")
+    mxfp4_inner_multiple: int = key("count", 1, whole=True, minimum=1,
+                                    doc="inner width of MXFP4 experts padded to a multiple")  # fmt: skip
+    mxfp4_hidden_multiple: int = key("count", 1, whole=True, minimum=1,
+                                     doc="hidden width of MXFP4 experts padded to a multiple")  # fmt: skip
     expert_offload: bool = key("flag", False, doc="whether it can keep routed experts in host memory")
     embedding_on_host: bool = key("flag", False, doc="whether the input table stays in host memory")
     duplicate_tied_head: bool = key("flag", False, doc="whether a tied head is stored a second time")
