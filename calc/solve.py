@@ -9,7 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from calc.errors import CalcError
-from calc.formulas.inference_memory import index_bytes_per_token, kv_bytes_per_token, state_bytes_per_sequence
+from calc.formulas.inference_memory import (
+    index_bytes_per_token,
+    kv_bytes_per_late_token,
+    kv_bytes_per_token,
+    state_bytes_per_sequence,
+)
 from calc.formulas.weight_format import ladder
 from calc.memory import InferenceMemory, deploy
 from calc.scenario import Scenario
@@ -37,6 +42,8 @@ class Limits:
     """Tokens of cache that there is room for, in all replicas [token]; None also without a cache."""
     kv_bytes_per_token: Number | None = None
     """Cache that a token more takes in the whole model [byte/token]."""
+    kv_bytes_per_late_token: Number | None = None
+    """The same of a token past all windows [byte/token]."""
     index_bytes_per_token: Number | None = None
     """Index keys of a sparse attention that it takes beside that [byte/token]."""
     state_bytes_per_sequence: Number | None = None
@@ -92,6 +99,7 @@ def limits(memory: InferenceMemory) -> Limits:
         max_batch_size=batch,
         kv_cache_tokens=kv_cache_tokens(memory),
         kv_bytes_per_token=kv_bytes_per_token(scenario.model, memory.deployment.kv_format),
+        kv_bytes_per_late_token=kv_bytes_per_late_token(scenario.model, memory.deployment.kv_format),
         index_bytes_per_token=index_bytes_per_token(scenario.model, memory.deployment.kv_format),
         state_bytes_per_sequence=state_bytes_per_sequence(scenario.model, memory.deployment.half_format),
         fewest_devices=fewest_devices(scenario),

@@ -262,6 +262,11 @@ def kv_bytes_per_token(model: Model, kv_format: Format) -> Number:
     return _cache_sum(model, "tokens", kv_format, kv_format)
 
 
+def kv_bytes_per_late_token(model: Model, kv_format: Format) -> Number:
+    """As `kv_bytes_per_token`, of a token past all windows: only layers that see everything keep it [byte]."""
+    return _cache_sum(model, "tokens", kv_format, kv_format, windowed=False)
+
+
 def index_bytes_per_token(model: Model, kv_format: Format) -> Number:
     """Index keys that one more token takes beside keys and values, in the whole model [byte].
 
@@ -296,13 +301,15 @@ def state_bytes_per_sequence(model: Model, half_format: Format) -> Number:
     return _cache_sum(model, "sequence", half_format, half_format)
 
 
-def _cache_sum(model: Model, keeps: str, kv_format: Format, half_format: Format, *, attended: bool = True) -> Number:
+def _cache_sum(model: Model, keeps: str, kv_format: Format, half_format: Format, *, attended: bool = True,
+               windowed: bool = True) -> Number:  # fmt: skip
+    """Bytes of all caches of a kind, whole; without `windowed`, of those that keep every token."""
     found: Number = 0
     for stack in model.text_stacks:
         for layer, indices in stack.kinds():
             for part in layer.parts:
                 for cache in part.cache():
-                    if cache.keeps == keeps and cache.attended == attended:
+                    if cache.keeps == keeps and cache.attended == attended and (windowed or not cache.window):
                         vector = kv_vector_bytes(cache.width, cache_format(cache, kv_format, half_format))
                         found += len(indices) * cache.heads * vector / cache.stride
     return int(found) if found == int(found) else found

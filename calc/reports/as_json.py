@@ -61,6 +61,7 @@ def as_dict(estimate: Estimate) -> dict[str, Any]:
         "inference": {
             "weight_format": estimate.deployment.storage.name, "kv_format": estimate.deployment.kv_format.name,
             "kv_bytes_per_token": limits.kv_bytes_per_token,
+            "kv_bytes_per_late_token": limits.kv_bytes_per_late_token,
             "index_bytes_per_token": limits.index_bytes_per_token,
             "state_bytes_per_sequence": limits.state_bytes_per_sequence,
             "max_batch_size": limits.max_batch_size, "max_context": limits.max_context,

@@ -119,6 +119,7 @@ def render(found: list[Row], form: str) -> str:
     found = [{HEADERS.get(key, key): value for key, value in row.items()} for row in found]
     if form == "table" and sys.stdout.isatty():
         found = _cut(found)
+    tabulate.MIN_PADDING = 0  # headers need no room beyond the gap between columns
     return tabulate.tabulate(found, headers="keys", tablefmt="pipe" if form == "markdown" else "plain",
                              disable_numparse=True)  # fmt: skip
 

@@ -117,9 +117,10 @@ def limit_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, str]]:
     rows.append((f"max batch at context {format_length(inference.context)}", f"{batch:,}" if batch else "none"))
     rows.append(devices)
     if limits.kv_bytes_per_token:
-        tokens = limits.kv_cache_tokens
-        room = "no more beyond its windows" if tokens is None else f"room for {tokens:,} tokens"
-        rows.append(("KV cache", f"{limits.kv_bytes_per_token:,.0f} bytes per token; {room}"))
+        late = limits.kv_bytes_per_late_token
+        past = f" ({late:,.0f} past its windows)" if late != limits.kv_bytes_per_token else ""
+        room = f"room for {limits.kv_cache_tokens or 0:,} tokens"
+        rows.append(("KV cache", f"{limits.kv_bytes_per_token:,.0f} bytes per token{past}; {room}"))
     if limits.index_bytes_per_token:
         rows.append(("index keys", f"{limits.index_bytes_per_token:,.0f} bytes per token more"))
     if limits.state_bytes_per_sequence:
