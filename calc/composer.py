@@ -101,6 +101,7 @@ def _context_notes(scenario: Scenario) -> list[str]:
     model, context = scenario.model, scenario.inference.context
     found = []
     if model.image_tokens and not scenario.text_only:
+        found.append("what a tower needs while it runs is not in the estimate")
         found.append(f"an image takes about {model.image_tokens:,} tokens of the context")
     if model.context_limit is not None and context > model.context_limit:
         found.append(f"{context:,} tokens are more than the {model.context_limit:,} learned positions")
