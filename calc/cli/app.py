@@ -64,12 +64,16 @@ class LazyGroup(click.Group):
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    cls=LazyGroup, invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     help="Memory and cost of large language models, before you spend money on GPUs.\n\n" + EXAMPLES,
 )  # fmt: skip
 @click.version_option(package_name="llm-calc", prog_name="llm-calc")
-def app() -> None:
-    """Group of all verbs."""
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """Group of all verbs; alone, it prints its help."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def run() -> NoReturn:

@@ -82,7 +82,8 @@ def heading(estimate: Estimate) -> str:
     degrees = (("tensor", layout.tensor), ("pipeline", layout.pipeline), ("data", layout.data),
                ("context", layout.context), ("expert", layout.expert))  # fmt: skip
     plan = " x ".join(f"{name} {degree}" for name, degree in degrees if degree > 1)
-    return f"{scenario.model.title or scenario.model.name} on {count}{device}" + (f" ({plan})" if plan else "")
+    named = "" if scenario.name == f"{scenario.model.name} on {scenario.hardware.name}" else f"{scenario.name}: "
+    return f"{named}{scenario.model.title or scenario.model.name} on {count}{device}" + (f" ({plan})" if plan else "")
 
 
 def workload(estimate: Estimate) -> str:
