@@ -165,7 +165,9 @@ def test_formats_that_are_decided():
         "device does not compute in bf16: weights of that size are computed in fp16",
     )
     assert decided(weight_format="fp8")[2] == ("device does not compute in fp8: weights in fp8 are widened to bf16",)
-    assert decided(hardware=device(peak={"bf16": 1e15, "fp8": 2e15}), weight_format="fp8")[2] == ()
+    assert decided(hardware=device(peak={"bf16": 1e15, "fp8": 2e15}), weight_format="fp8")[2] == (
+        "device computes in fp8: weights and activations are in it",
+    )
     own = replace(dense(), weight_format="gptq-4bit-g128")
     assert decided(own) == ("gptq-4bit-g128", "bf16", ("weights are in the checkpoint's own format, gptq-4bit-g128",))
     assert decided(own, weight_format="bf16")[0] == "bf16"

@@ -19,13 +19,18 @@ def storage(scenario: Scenario) -> tuple[Storage, tuple[str, ...]]:
     if not asked and name != half:
         notes.append(f"weights are in the checkpoint's own format, {found.name}")
     compute = found.format.compute
-    if compute not in (HALF, "fp32") and not device.computes(compute):
-        notes.append(f"{device.name} does not compute in {compute}: weights in {found.name} are widened to {half}")
+    if compute not in (HALF, *ALWAYS):
+        if device.computes(compute):
+            notes.append(f"{device.name} computes in {compute}: weights and activations are in it")
+        else:
+            notes.append(f"{device.name} does not compute in {compute}: weights in {found.name} are widened to {half}")
     if name in ("bf16", "fp16") and not device.computes(name):
         notes.append(f"{device.name} does not compute in {name}: weights of that size are computed in {half}")
     return found, tuple(notes)
 
 
+ALWAYS = ("fp64", "fp32", "tf32")
+"""Formats whose weights are what they are computed in."""
 SIXTEEN_BIT = ("bf16", "fp16", "fp32")
 """Formats of a checkpoint that engines load in the device's 16-bit format."""
 GGUF_LADDER = ("q8_0", "q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "iq3_xxs", "q2_k", "iq2_xxs")
