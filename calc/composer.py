@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from calc import solve, suggest
 from calc.errors import BadValueError
-from calc.formulas.inference_memory import Deployment
 from calc.ledger import Term
 from calc.memory import InferenceMemory, StageMemory, deploy, problems
+from calc.memory.placement import Deployment
 from calc.scenario import Scenario
 from calc.specs.plan import Layout
 from calc.xp import Number

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from calc.errors import CalcError
-from calc.formulas.inference_memory import (
+from calc.formulas.kv_cache import (
     index_bytes_per_token,
     kv_bytes_per_late_token,
     kv_bytes_per_token,

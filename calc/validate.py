@@ -16,7 +16,7 @@ from calc import load, scenario_file, solve
 from calc.configs import configs_dir
 from calc.documents import Document, load_file
 from calc.errors import BadValueError, CalcError, unknown
-from calc.formulas.inference_memory import kv_bytes_per_token
+from calc.formulas.kv_cache import kv_bytes_per_token
 from calc.formulas.parameters import parameters
 from calc.memory import InferenceMemory, StageMemory, deploy
 from calc.specs.formats import kv_format_named

@@ -176,7 +176,7 @@ def test_device_and_host_together_hold_the_model(name, tensor):
 
 
 def host_weights(found):
-    from calc.formulas.inference_memory import weights_term
+    from calc.memory.weights import weights_term
 
     return sum(weights_term(found.deployment, stage, host=True).value for stage in found.stages)
 

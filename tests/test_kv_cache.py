@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from strategies import MODELS, document, kv_formats, lengths, models
 
 from calc.errors import CalcError
-from calc.formulas.inference_memory import kv_bytes_per_token, state_bytes_per_sequence
-from calc.formulas.kv_cache import cache_bytes, cached_tokens
+from calc.formulas.kv_cache import cache_bytes, cached_tokens, kv_bytes_per_token, state_bytes_per_sequence
 from calc.importers.hf_config import read_config
 from calc.specs.formats import kv_format_named
 from calc.specs.workload import kv_budget

@@ -84,7 +84,7 @@ def test_overlap(a, b, c, d):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_layer_of_a_model_is_in_one_stage(name):
-    from calc.formulas.inference_memory import kinds, stages
+    from calc.memory.placement import kinds, stages
 
     model = MODELS[name]
     for pipeline in (1, 2, 5):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from calc.architecture.model import Model
+from calc.architecture.part import Cache
+from calc.formulas.storage import kv_vector_bytes
+from calc.specs.format_records import Format
+from calc.specs.formats import kv_format_named
 from calc.xp import Number, ceil_div, maximum, minimum, round_up
 
 
@@ -93,3 +98,90 @@ def cache_bytes(
     """
     here = ceil_div(heads, tensor) if split else heads
     return layers * sequences * ceil_div(entries, context_parallel) * here * vector_bytes
+
+
+def cache_format(cache: Cache, kv_format: Format, half_format: Format) -> Format:
+    """Format of one cache: its own, the KV format for what grows, the 16-bit one for states."""
+    if cache.format is not None:
+        return kv_format_named(cache.format)
+    return half_format if cache.keeps == "sequence" else kv_format
+
+
+def kv_bytes_per_token(model: Model, kv_format: Format) -> Number:
+    """Cache that one more token takes in the whole model, unsharded, at a short context.
+
+    Equation
+    --------
+    bytes per token = sum over layers and caches of heads * vector_bytes / stride
+
+    Parameters
+    ----------
+    model : Model
+    kv_format : Format
+        Format of keys and values; its scales count.
+
+    Returns
+    -------
+    Number
+        [byte/token]; encoder caches and recurrent states don't grow with the context and aren't in it, index keys
+        are counted apart (`index_bytes_per_token`).
+
+    Source
+    ------
+    2 L n_kv d B (GQA), L (kv_lora_rank + qk_rope_head_dim) B (MLA, DeepSeek-V2 section 2.1).
+    131,072 for Llama-3-8B, 70,272 for DeepSeek-V3 in bf16 (`tests/data`).
+    """
+    return _cache_sum(model, "tokens", kv_format, kv_format)
+
+
+def kv_bytes_per_late_token(model: Model, kv_format: Format) -> Number:
+    """As `kv_bytes_per_token`, of a token past all windows: only layers that see everything keep it [byte]."""
+    return _cache_sum(model, "tokens", kv_format, kv_format, windowed=False)
+
+
+def index_bytes_per_token(model: Model, kv_format: Format) -> Number:
+    """Index keys that one more token takes beside keys and values, in the whole model [byte].
+
+    What a sparse attention's scorer reads to pick the tokens that are attended to (DeepSeek-V3.2); they take memory as
+    the cache does, and are told apart since published figures of bytes per token leave them out.
+    """
+    return _cache_sum(model, "tokens", kv_format, kv_format, attended=False)
+
+
+def state_bytes_per_sequence(model: Model, half_format: Format) -> Number:
+    """Recurrent state of one sequence in the whole model, unsharded.
+
+    Equation
+    --------
+    bytes per sequence = sum over layers and states of heads * state bytes
+
+    Parameters
+    ----------
+    model : Model
+    half_format : Format
+        16-bit format of the device; a state that fixes its own (fp32) keeps it.
+
+    Returns
+    -------
+    Number
+        [byte]; 0 without recurrent layers.
+
+    Source
+    ------
+    Gu & Dao 2023 (Mamba), arXiv 2312.00752, section 3.4; each recurrent part names its own.
+    """
+    return _cache_sum(model, "sequence", half_format, half_format)
+
+
+def _cache_sum(model: Model, keeps: str, kv_format: Format, half_format: Format, *, attended: bool = True,
+               windowed: bool = True) -> Number:  # fmt: skip
+    """Bytes of all caches of a kind, whole; without `windowed`, of those that keep every token."""
+    found: Number = 0
+    for stack in model.text_stacks:
+        for layer, indices in stack.kinds():
+            for part in layer.parts:
+                for cache in part.cache():
+                    if cache.keeps == keeps and cache.attended == attended and (windowed or not cache.window):
+                        vector = kv_vector_bytes(cache.width, cache_format(cache, kv_format, half_format))
+                        found += len(indices) * cache.heads * vector / cache.stride
+    return int(found) if found == int(found) else found

@@ -14,7 +14,7 @@ from calc.architecture.model import Model, Stack
 from calc.documents import is_folder, load_file
 from calc.errors import CalcError, UnknownNameError, shown, unknown
 from calc.formulas.gguf_mix import usual_bits
-from calc.formulas.inference_memory import index_bytes_per_token, kv_bytes_per_token, state_bytes_per_sequence
+from calc.formulas.kv_cache import index_bytes_per_token, kv_bytes_per_token, state_bytes_per_sequence
 from calc.formulas.parameters import parameters
 from calc.specs.formats import format_named, format_names, kv_format_named, kv_format_names
 from calc.specs.hardware import Cluster, Hardware

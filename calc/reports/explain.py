@@ -6,7 +6,7 @@ from typing import Any
 
 from calc.composer import Estimate
 from calc.errors import UnknownNameError, shown, unknown
-from calc.formulas.inference_memory import kv_bytes_per_token
+from calc.formulas.kv_cache import kv_bytes_per_token
 from calc.ledger import Term, computed, total
 from calc.units import format_bytes, format_bytes_fitting
 

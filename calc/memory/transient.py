@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from calc.architecture.part import Part
-from calc.formulas.inference_memory import Deployment, Stage, kinds
 from calc.formulas.workspace import activation_bytes, chunk_tokens, logits_bytes, score_bytes
 from calc.ledger import Term, computed, largest, total
+from calc.memory.placement import Deployment, Stage, kinds
 from calc.specs.software import Assumed
 from calc.xp import Number, maximum, minimum
 

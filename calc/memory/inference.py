@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from calc import constraints
-from calc.formulas.inference_memory import (
-    Deployment,
-    Stage,
-    assumed_term,
-    cache_terms,
-    stages,
-    weights_term,
-)
-from calc.formulas.transient import shapes, transient_term
 from calc.formulas.weight_format import storage
 from calc.ledger import Term, total
+from calc.memory.caches import cache_terms
+from calc.memory.placement import Deployment, Stage, stages
+from calc.memory.transient import shapes, transient_term
+from calc.memory.weights import held_weights
 from calc.scenario import Scenario
 from calc.specs.formats import kv_format_named
 from calc.specs.plan import Layout
+from calc.specs.software import Assumed
 from calc.specs.workload import kv_budget
 from calc.units import format_bytes
 from calc.xp import Number, ceil_div
@@ -128,17 +124,6 @@ class InferenceMemory:
         return result * deployment.layout.stage_devices
 
 
-def held_weights(deployment: Deployment, stage: Stage, name: str = "memory.weights", *, host: bool = False) -> Term:
-    """Weights on a device (or the host): the file's own bytes where one was read, else the declared weights in their
-    formats."""
-    if deployment.scenario.model.stored_bytes is not None:
-        from calc.formulas.file_weights import applies, file_weights_term
-
-        if applies(deployment):
-            return file_weights_term(deployment, stage, name, host=host)
-    return weights_term(deployment, stage, name, host=host)
-
-
 def problems(scenario: Scenario, layout: Layout, worst: StageMemory, host: Number) -> list[tuple[str, str]]:
     """What stands against the scenario: pairs of a code and a sentence."""
     found = []
@@ -153,3 +138,9 @@ def problems(scenario: Scenario, layout: Layout, worst: StageMemory, host: Numbe
         there = format_bytes(node_host * nodes)
         found.append(("out_of_host_memory", f"needs {format_bytes(host)} of host memory, {there} there is"))
     return found
+
+
+def assumed_term(name: str, quantity: Assumed, scale: Number = 1) -> Term:
+    """A calibrated quantity (or a share of `scale`) with its range."""
+    return Term(name, quantity.value * scale, low=quantity.low * scale, high=quantity.high * scale,
+                note=quantity.source)  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from calc.formulas.inference_memory import Deployment, Placed, Stage, placed_weights
 from calc.formulas.sharding import shard
 from calc.formulas.storage import weight_bytes
 from calc.ledger import Term, computed, total
+from calc.memory.placement import Deployment, Placed, Stage, placed_weights
 from calc.specs.plan import Layout
 from calc.xp import Number
 
