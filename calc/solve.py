@@ -15,8 +15,8 @@ from calc.formulas.kv_cache import (
     kv_bytes_per_token,
     state_bytes_per_sequence,
 )
-from calc.formulas.weight_format import ladder
 from calc.memory import InferenceMemory, deploy
+from calc.memory.weight_format import ladder
 from calc.scenario import Scenario
 from calc.specs.plan import Parallel
 from calc.xp import Number, round_up

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from calc import constraints
-from calc.formulas.weight_format import uses_gguf
 from calc.memory import NO_CONTEXT_KINDS, InferenceMemory, StageMemory, deploy, problems
+from calc.memory.weight_format import uses_gguf
 from calc.scenario import Scenario
 from calc.solve import Limits, fits, largest_fitting
 from calc.specs.plan import Parallel

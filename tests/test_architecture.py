@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "scenario": {"specs", "architecture"},
     "load": CORE | {"documents", "configs", "importers"} | NOUNS,
     "scenario_file": CORE | {"documents", "load"} | NOUNS,
-    "formulas": CORE | NOUNS,
+    "formulas": CORE | {"specs", "architecture"},
     "constraints": CORE | NOUNS | {"formulas"},
     "memory": CORE | NOUNS | {"formulas", "constraints"},
     "solve": CORE | NOUNS | {"formulas", "constraints", "memory"},

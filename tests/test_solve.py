@@ -11,8 +11,8 @@ from test_estimate import REAL, workloads
 from calc import load
 from calc.composer import estimate
 from calc.errors import CalcError
-from calc.formulas.weight_format import ladder
 from calc.memory import InferenceMemory, deploy
+from calc.memory.weight_format import ladder
 from calc.solve import (
     DEVICE_COUNTS,
     LONGEST_CONTEXT,

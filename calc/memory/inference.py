@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from calc import constraints
-from calc.formulas.weight_format import storage
 from calc.ledger import Term, total
 from calc.memory.caches import cache_terms
 from calc.memory.placement import Deployment, Stage, stages
 from calc.memory.transient import shapes, transient_term
+from calc.memory.weight_format import storage
 from calc.memory.weights import held_weights
 from calc.scenario import Scenario
 from calc.specs.formats import kv_format_named
