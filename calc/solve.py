@@ -83,16 +83,13 @@ def limits(memory: InferenceMemory) -> Limits:
     scenario = memory.deployment.scenario
     if not scenario.model.stacks:
         return Limits(fewest_devices=fewest_devices(scenario))
-    inference, usable = scenario.inference, scenario.usable_bytes
-    by_memory = largest_fitting(lambda n: memory.at(n, inference.batch_size).memory.value <= usable, 1, LONGEST_CONTEXT)
+    inference = scenario.inference
+    by_memory = largest_fitting(lambda n: memory.fits(n, inference.batch_size), 1, LONGEST_CONTEXT)
     unlimited = by_memory >= LONGEST_CONTEXT
     bound = scenario.model.context_limit or scenario.model.max_positions
     context = min(by_memory, bound) if bound else by_memory
     data = int(memory.deployment.layout.data)
-    batch = (
-        largest_fitting(lambda n: memory.at(inference.context, n * data).memory.value <= usable, 1, LARGEST_BATCH)
-        * data
-    )
+    batch = largest_fitting(lambda n: memory.fits(inference.context, n * data), 1, LARGEST_BATCH) * data
     return Limits(
         max_context=None if unlimited and not bound else context,
         max_context_by_memory=None if unlimited else by_memory,

@@ -42,7 +42,7 @@ def suggestions(memory: InferenceMemory, worst: StageMemory, limits: Limits) -> 
 
 def _candidates(memory: InferenceMemory, worst: StageMemory, limits: Limits) -> Iterator[Suggestion]:
     scenario = memory.deployment.scenario
-    inference, usable, needed = scenario.inference, scenario.usable_bytes, worst.memory.value
+    inference, needed = scenario.inference, worst.memory.value
 
     def changed(**values: Any) -> Scenario:
         return replace(scenario, inference=replace(inference, **values))
@@ -53,15 +53,11 @@ def _candidates(memory: InferenceMemory, worst: StageMemory, limits: Limits) -> 
     yield from _kv_changes(memory, needed)
     yield from _format_changes(scenario, worst, limits)
     if inference.batch_size > 1:
-        batch = largest_fitting(
-            lambda n: memory.at(inference.context, n).memory.value <= usable, 1, int(inference.batch_size)
-        )
+        batch = largest_fitting(lambda n: memory.fits(inference.context, n), 1, int(inference.batch_size))
         if batch:
             effect = f"batch {batch:,} in place of {inference.batch_size:,}"
             yield _tried(changed(batch_size=batch), {"inference.batch_size": batch}, needed, effect)
-    context = largest_fitting(
-        lambda n: memory.at(n, inference.batch_size).memory.value <= usable, 1, int(inference.context)
-    )
+    context = largest_fitting(lambda n: memory.fits(n, inference.batch_size), 1, int(inference.context))
     asked = 0 if inference.input_length is None else inference.input_length + inference.output_length
     if context >= max(SHORTEST_CONTEXT, asked):
         effect = f"context {format_length(context)} in place of {format_length(inference.context)}"

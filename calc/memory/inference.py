@@ -112,6 +112,15 @@ class InferenceMemory:
         return StageMemory(stage=stage, weights=self.weights[stage.index], kv_cache=kv_cache, state_cache=state_cache,
                            transient=transient, buffers=buffers, overhead=overhead)  # fmt: skip
 
+    def fits(self, context: Number, batch: Number) -> bool:
+        """Whether the fullest device holds that context and batch, and the host what is kept there."""
+        scenario, inference = self.deployment.scenario, self.deployment.scenario.inference
+        worst = self.at(context, batch)
+        if worst.memory.value > scenario.usable_bytes:
+            return False
+        kept_back = inference.gpu_layers is not None or inference.cpu_moe_layers
+        return not kept_back or not problems(scenario, self.deployment.layout, worst, self.host_bytes(context, batch))
+
     def host_bytes(self, context: Number, batch: Number) -> Number:
         """What layers and tables kept off the devices take of host memory, all devices together [byte]."""
         deployment = self.deployment
