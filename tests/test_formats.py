@@ -16,6 +16,7 @@ from calc.documents import load_file, load_yaml
 from calc.errors import BadValueError, CalcError, FileError, UnknownKeyError, UnknownNameError
 from calc.formulas.storage import Storage, format_of, kv_vector_bytes, matrix_bytes, weight_bytes
 from calc.importers.hf_config import load_config
+from calc.specs.format_records import HALF
 from calc.specs.formats import (
     FILE,
     ROLES,
@@ -206,12 +207,9 @@ def test_which_format_a_weight_gets():
     assert format_of(format_named("fp8"), attention, unquantized=("q",)).name == "bf16"
 
 
-def test_what_a_device_computes_in():
-    assert format_named("fp8").computes_in(["bf16", "fp8"], "bf16") == "fp8"
-    assert format_named("fp8").computes_in(["bf16"], "bf16") == "bf16"
-    assert format_named("fp8-weight-only").computes_in(["bf16", "fp8"], "bf16") == "bf16"
-    assert all(format_named(name).weight_only for name in ("nf4", "q4_k_m", "awq", "int8-weight-only", "bf16"))
-    assert not any(format_named(name).weight_only for name in ("fp8", "int8", "nvfp4", "mxfp4", "w4a8"))
+def test_what_formats_are_computed_in():
+    assert {format_named(name).compute for name in ("nf4", "q4_k_m", "awq", "int8-weight-only", "bf16")} == {HALF}
+    assert [format_named(name).compute for name in ("fp8", "int8", "nvfp4", "w4a8")] == ["fp8", "int8", "fp4", "int8"]
 
 
 @pytest.mark.parametrize(("name", "expected"), [

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from calc.errors import FileError
 
 BITS = {"F64": 64, "F32": 32, "BF16": 16, "F16": 16, "F8_E4M3": 8, "I8": 8, "U8": 8, "I32": 32, "I64": 64, "F4": 4}
 GGML = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q8_0": (8, 32, 34), "Q4_K": (12, 256, 144),
@@ -118,3 +122,14 @@ def write_gguf(path: Path, metadata: Mapping[str, Any], shapes: Shapes, **option
     with open(path, "wb") as file:
         file.write(header)
         file.truncate(len(header) + size)
+
+
+def refused(load: Callable[[Path], Any], path: Path, content: bytes, message: str) -> None:
+    """Reading a file of that content ends in one line that names the file and what is wrong."""
+    path.write_bytes(content)
+    with pytest.raises(FileError) as caught:
+        load(path)
+    told = str(caught.value)
+    assert told.startswith(str(path))
+    assert message in told
+    assert len(told.splitlines()) == 1

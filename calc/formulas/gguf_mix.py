@@ -36,12 +36,6 @@ FALCON = ("falcon", "refinedweb", "refinedwebmodel")
 """Names of the family that the rules know as falcon: its output matrix is q8_0 in every quantized type."""
 LAYERS_70B = 80
 """llama.cpp takes a model of so many layers with grouped heads for a 70B."""
-METADATA_PER_TOKEN = 60
-"""Bytes that a file's header takes per vocabulary entry (text, type, merges): 23 with a sentencepiece vocabulary
-(Llama-2: 741,056 bytes for 32,000), 61 with byte-pair merges (Llama-3.2: 7.84 MB for 128,256). llama.cpp's "model size"
-doesn't count them."""
-METADATA_RANGE = (20, 75)
-"""Lowest and highest of the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,26 +319,6 @@ def usual_bits(format: Format) -> float:
     )  # fmt: skip
     found = tensors(Model(name="", family="llama", hidden_size=hidden, vocab_size=vocabulary, stacks=(stack,)), format)
     return 8 * sum(tensor.bytes for tensor in found) / sum(tensor.elements for tensor in found)
-
-
-def metadata_bytes(vocab_size: int) -> tuple[int, int, int]:
-    """Bytes of a file's header beside the tensors, mostly the vocabulary: usual, lowest, highest.
-
-    Equation
-    --------
-    bytes = 60 * vocabulary (20 to 75)
-
-    Parameters
-    ----------
-    vocab_size : int
-        Entries of the vocabulary [1].
-
-    Source
-    ------
-    Layout of tokenizer.ggml.tokens, token_type, scores and merges: ggml-org/ggml docs/gguf.md.
-    """
-    low, high = METADATA_RANGE
-    return METADATA_PER_TOKEN * vocab_size, low * vocab_size, high * vocab_size
 
 
 def _layers(model: Model) -> Iterator[tuple[str, Layer, int]]:

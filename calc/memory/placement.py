@@ -96,12 +96,13 @@ class Placed:
 def placed_weights(deployment: Deployment, stage: Stage, *, host: bool) -> Iterator[Placed]:
     """Weights that a stage keeps on its device (or on the host).
 
-    What another weight owns is stored again where the owner is on another stage or, for a tied head, where the
-    engine keeps a second copy.
+    What another weight owns is stored again where the owner is elsewhere (owners stand in early layers: on the first
+    stage, and on the host where layers are kept back) or, for a tied head, where the engine keeps a second copy.
     """
     scenario = deployment.scenario
     on_device = deployment.on_device(stage)
     behind = scenario.inference.cpu_moe_layers
+    owners_here = stage.first and (host or on_device[0] == stage.layers[0])
     for stack, layer, indices in kinds(scenario.model, stage.layers):
         start = _offset(scenario.model, stack)
         here = [index for index in indices if (start + index < on_device[0]) == host]
@@ -109,8 +110,8 @@ def placed_weights(deployment: Deployment, stage: Stage, *, host: bool) -> Itera
         for part in layer.parts:
             for weight in part.weights():
                 kept = experts if weight.role == "expert" else here
-                if not weight.stored:  # a shared block: one copy where its owner isn't here
-                    kept = [] if stage.first else kept[:1]
+                if not weight.stored:
+                    kept = [] if owners_here else kept[:1]
                 if kept:
                     yield Placed(part=part, weight=weight, stack=stack, layer=layer, indices=kept)
     yield from _end_weights(deployment, stage, host)

@@ -12,21 +12,20 @@ from calc.memory.placement import Deployment, Stage, placed_weights
 
 def weights_term(deployment: Deployment, stage: Stage, name: str = "memory.weights", *, host: bool = False) -> Term:
     """Weights that a device (or, with `host`, its share of the host) holds, by the groups that parts belong to."""
-    multiple = deployment.scenario.software.vocabulary_multiple
-    storage = deployment.storage
+    software, storage = deployment.scenario.software, deployment.storage
     counts: dict[tuple[Any, ...], int] = {}
     for placed in placed_weights(deployment, stage, host=host):
         part, weight = placed.part, placed.weight
-        inputs, outputs, copies = shard(weight, deployment.layout, multiple)
+        inputs, outputs, copies = shard(weight, deployment.layout, software.vocabulary_multiple)
         formats = ([(storage.ends(weight, placed.stack.name, part.group), 1)] if placed.layer is None
                    else storage.layers(placed.stack, placed.layer, weight, placed.indices, part.group))  # fmt: skip
         for format_, layers in formats:
+            sizes = (inputs, outputs)
             if weight.role == "expert" and format_.name.startswith("mxfp4"):
-                software = deployment.scenario.software
-                inputs, outputs = padded_expert(weight, inputs, outputs, software.mxfp4_hidden_multiple,
-                                                software.mxfp4_inner_multiple)  # fmt: skip
+                sizes = padded_expert(weight, inputs, outputs, software.mxfp4_hidden_multiple,
+                                      software.mxfp4_inner_multiple)  # fmt: skip
             group = placed.stack.name if placed.stack.name in TOWERS else part.group
-            same = (group, weight.name, copies, inputs, outputs, int(weight.bias), format_)
+            same = (group, weight.name, copies, *sizes, int(weight.bias), format_)
             counts[same] = counts.get(same, 0) + layers
     groups: dict[str, list[Term]] = {}
     for (group, weight_name, copies, inputs, outputs, bias, format_), layers in counts.items():

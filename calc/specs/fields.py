@@ -9,13 +9,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from calc.documents import Document, Path_
 from calc.errors import BadValueError, CalcError, FileError, shown, unknown
 from calc.units import SUFFIXES, parse, parse_whole
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 REQUIRED = dataclasses.MISSING
 
 
@@ -62,7 +65,7 @@ def read(cls: type[T], document: Document, path: Path_ = (), *, data: Any = None
         mapping = {}
     if not isinstance(mapping, dict):
         raise BadValueError(f"expected a mapping of keys to values, got {shown(mapping)}", document.place(path))
-    fields = [field for field in dataclasses.fields(cls) if "kind" in field.metadata]  # type: ignore[arg-type]
+    fields = [field for field in dataclasses.fields(cls) if "kind" in field.metadata]
     places = {tuple((field.metadata["path"] or field.name).split(".")): field for field in fields}
     _refuse_unknown(mapping, places, document, path, set(extra))
     values = {}

@@ -117,15 +117,6 @@ class Format:
             found += block.bits / size if size else 0.0
         return found
 
-    @property
-    def weight_only(self) -> bool:
-        """Whether weights are widened to 16 bits before they are multiplied."""
-        return self.compute == HALF
-
-    def computes_in(self, device_formats: Iterable[str], half: str) -> str:
-        """The format a device multiplies in: its own where it has it, else its 16-bit format."""
-        return self.compute if self.compute in set(device_formats) else half
-
 
 FORMAT_KEYS = ("title", "kind", "bits", "codes", "codebooks", "scales", "compute", "roles", "others", "source")
 FAMILY_KEYS = (*FORMAT_KEYS, "values", "examples")
