@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Number = Any
 """A float, an int, or a numpy array of float64."""
 
+Operation = Callable[..., Number]
+"""A function of numbers."""
+
 
 def is_array(*values: Number) -> bool:
     """Whether any value is a numpy array; false at once while numpy isn't loaded."""
     numpy = sys.modules.get("numpy")
-    return numpy is not None and any(isinstance(value, numpy.ndarray) for value in values)
+    if numpy is None:
+        return False
+    array = numpy.ndarray
+    for value in values:  # noqa: SIM110, a generator costs twice the time, and every formula comes by here
+        if isinstance(value, array):
+            return True
+    return False
 
 
 def maximum(first: Number, *others: Number) -> Number:
@@ -75,3 +85,39 @@ def ceil_div(a: Number, b: Number) -> Number:
 def round_up(value: Number, multiple: Number) -> Number:
     """The next multiple of `multiple` at or above `value`."""
     return ceil_div(value, multiple) * multiple
+
+
+def take(table: Sequence[float], index: Number) -> Number:
+    """Entries of a table at whole-numbered places."""
+    if is_array(index):
+        import numpy
+
+        return numpy.asarray(table, dtype=float)[index.astype(int)]
+    return table[int(index)]
+
+
+def log(value: Number) -> Number:
+    """Natural logarithm."""
+    if is_array(value):
+        import numpy
+
+        return numpy.log(value)
+    return math.log(value)
+
+
+def highest(value: Number) -> float:
+    """The largest entry of an array, or the number itself."""
+    return float(value.max()) if is_array(value) else float(value)
+
+
+def operations(*values: Number) -> tuple[Operation, Operation, Operation, Operation]:
+    """`ceil`, `maximum`, `minimum` and `where` for these values, chosen once: for formulas of many steps."""
+    if is_array(*values):
+        import numpy
+
+        return numpy.ceil, numpy.maximum, numpy.minimum, numpy.where
+    return math.ceil, max, min, _choose
+
+
+def _choose(condition: Number, yes: Number, no: Number) -> Number:
+    return yes if condition else no

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
-from calc.architecture.part import Cache, Part, Weight, linear, vector
+from calc.architecture.norm import Arithmetic, normed
+from calc.architecture.part import Cache, Form, Part, Saved, Scores, Weight, linear, nearest, vector
+
+
+def probabilities(heads: int, *, low_softmax: bool = False, softcap: bool = False,
+                  keys: Literal["tokens", "encoder"] = "tokens") -> tuple[Saved, ...]:  # fmt: skip
+    """What attention keeps per query and key where it writes scores out, and per query where it doesn't."""
+
+    def kept(name: str, form: Form = "", **more: Any) -> Saved:
+        unfused: dict[str, Any] = {"per": "score", "attention": "unfused", "keys": keys, "modules": ("core_attn",)}
+        return Saved(name=name, width=heads, format=form, **(unfused | more))
+
+    return (
+        kept("log_sum_exp", "fp32", per="token", attention="flash", keys="tokens"),
+        kept("softmax", kernels="fused"),
+        kept("softmax", "" if low_softmax else "fp32", kernels="eager"),
+        *(() if low_softmax else (kept("probabilities", "cast", kernels="eager", dropout=False),)),
+        *((kept("capped", kernels="eager"),) if softcap else ()),
+        kept("dropout", "mask", dropout=True),
+        kept("dropped", dropout=True),
+        kept("softmax", "fp32", attention="math"),
+        kept("dropout", "fp32", attention="math", dropout=True),
+        kept("dropped", "fp32", attention="math", dropout=True),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +61,8 @@ class Attention(Part):
     """Rows of a relative position bias table over heads (T5); only the layer that owns it has one."""
     window: int | None = None
     """Most past tokens attended to (sliding window or chunk); None attends to all."""
+    selected: int | None = None
+    """Most past tokens attended to of those in reach, where an indexer picks them; all of them stay cached."""
     shares_kv: bool = False
     """Reads the keys and values of an earlier layer: no k and v weights, no cache of its own (Gemma 3n, 4)."""
     key_is_value: bool = False
@@ -50,6 +75,15 @@ class Attention(Part):
     """The checkpoint stores q, k and v as one matrix; llama.cpp's rules see one tensor then."""
     kv_inputs: int = 0
     """Features that keys and values are projected from; 0 means `hidden_size` (cross attention to a wider encoder)."""
+    positions: Literal["rotary", "partial", "none"] = "rotary"
+    """What turns queries and keys: rotary positions, rotary positions that are put together from a turned and an
+    unturned part, or nothing."""
+    norm_arithmetic: Arithmetic = ""
+    """How the norms of queries and keys are computed."""
+    low_softmax: bool = False
+    """Eager attention's softmax stays in the model's format (GPT-2) where most go through fp32."""
+    softcap: bool = False
+    """Scores pass a tanh (Gemma 2)."""
     outputs: int = 0
     """Features that the output is projected to; 0 means `hidden_size` (Zamba reads two streams and writes one)."""
     group: ClassVar[str] = "attention"
@@ -105,6 +139,64 @@ class Attention(Part):
             Cache(name="k", heads=heads, width=self.head_dim, keeps=keeps, window=self.window),
             Cache(name="v", heads=heads, width=self.value_dim, keeps=keeps, window=self.window),
         )
+
+    def scores(self) -> tuple[Scores, ...]:
+        return (
+            Scores(heads=self.num_attention_heads, qk_dim=self.head_dim, v_dim=self.value_dim,
+                   kv_heads=self.num_key_value_heads, window=nearest(self.window, self.selected),
+                   causal=self.causal and not self.cross, keys="encoder" if self.cross else "tokens"),
+        )  # fmt: skip
+
+    def saved(self) -> tuple[Saved, ...]:
+        keys: Literal["encoder", "tokens"] = "encoder" if self.cross else "tokens"
+        readers = tuple(
+            weight.name
+            for weight in self.weights()
+            if weight.name in ("q", "attention_gate") or (weight.name in ("k", "v") and not self.cross)
+        )
+        source = Saved(name="input", width=self.hidden_size, split="sequence", modules=("layernorm",),
+                       inputs_of=readers, casts=1 if self.fused else len(readers))  # fmt: skip
+        mask = Saved(name="dropout", width=self.outputs or self.hidden_size, format="mask", split="sequence",
+                     dropout=True)  # fmt: skip
+        scores = probabilities(self.num_attention_heads, low_softmax=self.low_softmax, softcap=self.softcap, keys=keys)
+        return (source, *self._saved_heads(keys), *scores, *self._saved_output(), mask)
+
+    def _saved_heads(self, keys: Literal["encoder", "tokens"]) -> tuple[Saved, ...]:
+        """Queries, keys and values, and what their norms keep."""
+        heads, kv_heads, sizes = self.num_attention_heads, self.num_key_value_heads, self.head_dim + self.value_dim
+        query, key = heads * self.head_dim, kv_heads * self.head_dim
+        found = [Saved(name="q", width=query)]
+        if not self.shares_kv:
+            found += [Saved(name="k", width=key, units=kv_heads, keys=keys),
+                      Saved(name="v", width=kv_heads * self.value_dim, units=kv_heads, keys=keys)]  # fmt: skip
+        if self.fused and self.positions != "none":  # values stay a view of the projection that holds all three
+            found.append(Saved(name="projection", width=query + key, kernels="eager", attention="flash"))
+        if heads > kv_heads:
+            repeated = Saved(name="repeated", width=(heads - kv_heads) * sizes, units=heads, keys=keys)
+            found += [replace(repeated, kernels="eager", attention="unfused"), replace(repeated, attention="math")]
+        found.append(Saved(name="fp32", width=query + heads * sizes, format="cast", attention="math"))
+        if self.qk_norm:
+            per_head = self.qk_norm == "head"
+            widths = [("q_norm", query, heads)] + ([] if self.shares_kv else [("k_norm", key, kv_heads)])
+            for name, width, units in widths:
+                found += normed(width, scales=name, layer=self.qk_norm_bias, arithmetic=self.norm_arithmetic,
+                                groups=units if per_head else 1, split="tensor", units=units)  # fmt: skip
+        return tuple(found)
+
+    def _saved_output(self) -> tuple[Saved, ...]:
+        """What attention gives: kept by a flash kernel and by the output projection."""
+        context = self.num_attention_heads * self.value_dim
+        found = [Saved(name="context", width=context, attention="flash")]
+        if self.gate:
+            width = context if self.gate == "element" else self.num_attention_heads
+            found += [Saved(name="gate", width=width), Saved(name="gated", width=context, inputs_of=("o",))]
+        needed = () if self.gate else ("o",)
+        found += [Saved(name="context", width=context, attention=kind, inputs_of=needed)
+                  for kind in ("unfused", "math")]  # fmt: skip
+        if self.positions == "partial":  # heads lie before tokens, so that the output is copied to be projected
+            found.append(Saved(name="context_copy", width=context, kernels="eager", attention="flash",
+                               inputs_of=needed))  # fmt: skip
+        return tuple(found)
 
     def width(self) -> int:
         heads, kv_heads = self.num_attention_heads, self.num_key_value_heads

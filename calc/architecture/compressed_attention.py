@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from calc.architecture.part import Cache, Part, Weight, linear, vector
+from calc.architecture.attention import probabilities
+from calc.architecture.norm import normed
+from calc.architecture.part import Cache, Part, Saved, Scores, Weight, linear, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class CompressedAttention(Part):
     index_heads: int = 0
     """Heads of the indexer; 0 for none."""
     index_head_dim: int = 0
+    selected: int | None = None
+    """Most compressed entries that a query reads, the indexer's best; None reads all."""
     group: ClassVar[str] = "attention"
 
     def weights(self) -> tuple[Weight, ...]:
@@ -89,6 +93,38 @@ class CompressedAttention(Part):
         """Elements kept of a window that isn't full yet (contributions and weights), and of the one before."""
         before = self.rate * size if self.overlap else 0
         return 2 * ((self.rate - 1) * self._features(size) + before)
+
+    def scores(self) -> tuple[Scores, ...]:
+        heads, size = self.num_attention_heads, self.head_dim
+        found = [Scores(heads=heads, qk_dim=size, v_dim=size, kv_heads=1, window=self.window)]
+        if self.rate:
+            reach = None if self.selected is None else self.selected * self.rate
+            found.append(Scores(heads=heads, qk_dim=size, v_dim=size, kv_heads=1, window=reach, stride=self.rate))
+        if self.index_heads:
+            found.append(Scores(heads=self.index_heads, qk_dim=self.index_head_dim, v_dim=0, kv_heads=1,
+                                stride=self.rate, split=False))  # fmt: skip
+        return tuple(found)
+
+    def saved(self) -> tuple[Saved, ...]:
+        """Compressed entries come once per `rate` tokens; their contributions and weights once per token."""
+        heads, rank, key = self.num_attention_heads, self.q_lora_rank, self.head_dim
+        context, mixed = heads * key, self.o_groups * self.o_lora_rank
+        sizes = ([key] if self.rate else []) + ([self.index_head_dim] if self.index_heads else [])
+        compressed = [Saved(name="compressed", width=2 * self._features(size) + size / self.rate, split="none")
+                      for size in sizes]  # fmt: skip
+        return (
+            Saved(name="input", width=self.hidden_size, split="sequence", modules=("layernorm",),
+                  inputs_of=("q_a", "kv"), casts=2),
+            *normed(rank, scales="q_a_norm"),
+            Saved(name="q_latent", width=rank, split="sequence", inputs_of=("q_b",)),
+            Saved(name="q", width=context),
+            *normed(key, scales="kv_norm"),
+            Saved(name="kv", width=key, split="none"),
+            *compressed,
+            *probabilities(heads),
+            Saved(name="context", width=context),
+            Saved(name="mixed", width=mixed, inputs_of=("o_b",)),
+        )  # fmt: skip
 
     def width(self) -> int:
         context = 2 * self.num_attention_heads * self.head_dim + self.o_groups * self.o_lora_rank

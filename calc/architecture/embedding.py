@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from calc.architecture.part import Part, Weight, linear
+from calc.architecture.part import Part, Saved, Weight, linear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,12 @@ class Embedding(Part):
             tables.append(Weight(name="token_types", outputs=self.token_types, inputs=self.hidden_size, role="table"))
         return tuple(tables)
 
+    def saved(self) -> tuple[Saved, ...]:
+        return (
+            Saved(name="ids", width=1, format="int64", split="none"),
+            Saved(name="dropout", width=self.hidden_size, format="mask", split="sequence", dropout=True),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head(Part):
@@ -48,3 +54,7 @@ class Head(Part):
                         split="column", stored=False)  # fmt: skip
         bias = (Weight(name="lm_head_bias", outputs=self.vocab_size, role="vector"),) if self.bias else ()
         return (shared, *bias)
+
+    def saved(self) -> tuple[Saved, ...]:
+        """Its input; what logits and loss keep depends on the loss (`calc.formulas.activations.loss_bytes`)."""
+        return (Saved(name="input", width=self.hidden_size, split="sequence", inputs_of=("lm_head",)),)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from calc.architecture.part import Cache, Part, Split, Weight, linear, vector
+from calc.architecture.attention import probabilities
+from calc.architecture.feed_forward import activated
+from calc.architecture.part import Cache, Form, Part, Saved, Scores, Split, Weight, linear, vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,10 @@ class Experts(Part):
     latent_size: int = 0
     """Width that the routed experts work in, with projections down and up around them; 0 is `hidden_size`."""
     latent_bias: bool = False
+    activation: str = ""
+    """Activation function, by transformers' name; empty is one that torch has a kernel for."""
+    router_fp32: bool = False
+    """The router reads a copy of its input in fp32 (DeepSeek)."""
     group: ClassVar[str] = "experts"
 
     @property
@@ -88,6 +94,52 @@ class Experts(Part):
             found.append(vector("shared_expert_gate", hidden))
         return found
 
+    def scan(self) -> float:
+        """The gate of the shared experts, which is one output wide."""
+        return 2.0 * self.hidden_size if self.shared_gate and self.shared_intermediate_size else 0.0
+
+    def saved(self) -> tuple[Saved, ...]:
+        found = [self._saved_input(), *self._saved_routed()]
+        if self.shared_intermediate_size:
+            names, again = ("shared_gate_proj", "shared_up", "shared_down"), ("moe", "shared_experts")
+            found += activated(self.shared_intermediate_size, self.activation, gated=self.gated, matrices=names,
+                               modules=again)  # fmt: skip
+            if self.shared_gate:
+                found.append(Saved(name="shared_output", width=self.hidden_size + 1, split="sequence", modules=again))
+        found.append(Saved(name="dropout", width=self.hidden_size, format="mask", split="sequence", dropout=True))
+        return tuple(found)
+
+    def _saved_input(self) -> Saved:
+        readers = [weight.name for weight in self.weights() if weight.split != "row" and weight.role == "linear"]
+        readers += ["router"] if self.router else []
+        return Saved(name="input", width=self.hidden_size, split="sequence", modules=("layernorm",),
+                     inputs_of=tuple(readers), casts=max(len(readers), 1))  # fmt: skip
+
+    def _saved_routed(self) -> list[Saved]:
+        """The router's scores, and what the experts chosen keep of a token: its copies, inner features, outputs."""
+        used, width = self.used, self.latent_size or self.hidden_size
+        choices = (self.router_outputs or self.num_experts) + self.zero_experts
+
+        def small(name: str, size: float, form: Form, kernels: Literal["", "eager"] = "eager") -> Saved:
+            return Saved(name=name, width=size, format=form, split="sequence", modules=("moe",), kernels=kernels)
+
+        found = [small("indices", 4 * used, "int64"), small("shares", 2 * used + 1, "fp32")]
+        if self.router:
+            found.append(small("router", choices, "fp32", ""))
+        if self.router_fp32:
+            found += [small("router_input", self.hidden_size, "upcast"), small("router", choices, "fp32")]
+        if self.latent_size:
+            found.append(Saved(name="combined", width=width, split="sequence", modules=("moe",),
+                               inputs_of=("latent_up",)))  # fmt: skip
+        return [
+            *found,
+            Saved(name="copies", width=used * width, split="none", modules=("moe",), routed=True,
+                  inputs_of=("gate", "up") if self.gated else ("up",)),
+            *activated(used * self.moe_intermediate_size, self.activation, gated=self.gated, split="expert",
+                       modules=("moe",), product_modules=("moe_act",), routed=True),
+            Saved(name="outputs", width=used * width, split="none", modules=("moe",), routed=True),
+        ]  # fmt: skip
+
     def width(self) -> int:
         matrices = 3 if self.gated else 2
         width = self.latent_size or self.hidden_size
@@ -129,6 +181,26 @@ class ExpertAttention(Part):
             Cache(name="k", heads=heads, width=width, window=self.window),
             Cache(name="v", heads=heads, width=width, window=self.window),
         )
+
+    def scores(self) -> tuple[Scores, ...]:
+        heads, size = self.num_key_value_heads, self.head_dim
+        return (Scores(heads=self.num_experts_per_tok * heads, qk_dim=size, v_dim=size, kv_heads=heads,
+                       window=self.window),)  # fmt: skip
+
+    def saved(self) -> tuple[Saved, ...]:
+        heads, used, key = self.num_key_value_heads, self.num_experts_per_tok, self.num_key_value_heads * self.head_dim
+        return (
+            Saved(name="input", width=self.hidden_size, split="sequence", modules=("layernorm",),
+                  inputs_of=("router", "k", "v"), casts=3),
+            Saved(name="router", width=self.num_experts, format="fp32", split="sequence"),
+            Saved(name="copies", width=used * self.hidden_size, split="none", inputs_of=("q",)),
+            Saved(name="q", width=used * key),
+            Saved(name="k", width=key, units=heads),
+            Saved(name="v", width=key, units=heads),
+            *probabilities(used * heads),
+            Saved(name="context", width=used * key),
+            Saved(name="outputs", width=used * self.hidden_size, split="none"),
+        )  # fmt: skip
 
     def width(self) -> int:
         return (2 * self.num_experts_per_tok + 2) * self.num_key_value_heads * self.head_dim

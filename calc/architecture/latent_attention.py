@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from calc.architecture.part import Cache, Part, Weight, linear, vector
+from calc.architecture.attention import probabilities
+from calc.architecture.norm import normed
+from calc.architecture.part import Cache, Part, Saved, Scores, Weight, linear, nearest, vector
+
+UNFUSED: tuple[Literal["unfused", "math"], ...] = ("unfused", "math")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,8 @@ class LatentAttention(Part):
     rope_key_norm: bool = False
     """A norm on the key part that carries positions."""
     window: int | None = None
+    selected: int | None = None
+    """Most past tokens attended to of those in reach, where an indexer picks them; all of them stay cached."""
     shares_kv: bool = False
     """Reads the latent of an earlier layer: no down-projection and no cache of its own."""
     group: ClassVar[str] = "attention"
@@ -83,6 +89,54 @@ class LatentAttention(Part):
         return (
             latent,
             Cache(name="rope_key", heads=1, width=self.qk_rope_head_dim, split=False, window=self.window),
+        )
+
+    def scores(self) -> tuple[Scores, ...]:
+        """As training and prefill compute them, from keys and values rebuilt per head."""
+        return (
+            Scores(heads=self.num_attention_heads, qk_dim=self.qk_nope_head_dim + self.qk_rope_head_dim,
+                   v_dim=self.v_head_dim, window=nearest(self.window, self.selected)),
+        )  # fmt: skip
+
+    def saved(self) -> tuple[Saved, ...]:
+        """As training computes it: keys and values are rebuilt per head; the latents lie between norms and matrices."""
+        heads, rank, value = self.num_attention_heads, self.kv_lora_rank, self.num_attention_heads * self.v_head_dim
+        query = heads * (self.qk_nope_head_dim + self.qk_rope_head_dim)
+        readers = ("q_a" if self.q_lora_rank else "q", *(() if self.shares_kv else ("kv_a",)))
+        readers += ("attention_gate",) if self.gate and not self.gate_inputs else ()
+        again = ("mla_up_proj",)
+        return (
+            Saved(name="input", width=self.hidden_size, split="sequence", modules=("layernorm",), inputs_of=readers,
+                  casts=len(readers)),
+            *self._saved_latent("q", self.q_lora_rank or 0),
+            *self._saved_latent("kv", 0 if self.shares_kv else rank),
+            *(Saved(name="rope_key", width=self.qk_rope_head_dim, split="sequence", kernels="fused")
+              for _ in range(bool(self.qk_rope_head_dim and not self.shares_kv))),
+            Saved(name="q", width=query, modules=again),
+            Saved(name="k", width=query, modules=again),
+            Saved(name="v", width=value, modules=again),
+            Saved(name="expanded", width=heads * self.qk_nope_head_dim, kernels="eager", attention="flash"),
+            Saved(name="fp32", width=2 * query + value, format="cast", attention="math"),
+            *probabilities(heads),
+            *self._saved_output(value),
+            Saved(name="dropout", width=self.hidden_size, format="mask", split="sequence", dropout=True),
+        )  # fmt: skip
+
+    def _saved_latent(self, name: str, rank: int) -> tuple[Saved, ...]:
+        """A compressed query or key: what its norm and its second projection keep."""
+        second = Saved(name=f"{name}_latent", width=rank, split="sequence", inputs_of=(f"{name}_b",))
+        return (*normed(rank, scales=f"{name}_a_norm"), second) if rank else ()
+
+    def _saved_output(self, context: int) -> tuple[Saved, ...]:
+        """What attention gives, the gate, and what the output projection reads (a copy in eager code)."""
+        needed = () if self.gate else ("o",)
+        gate = context if self.gate == "element" else self.num_attention_heads
+        gated = (Saved(name="gate", width=gate), Saved(name="gated", width=context, inputs_of=("o",)))
+        return (
+            Saved(name="context", width=context, attention="flash"),
+            Saved(name="context_copy", width=context, kernels="eager", attention="flash", inputs_of=needed),
+            *(Saved(name="context", width=context, attention=kind, inputs_of=needed) for kind in UNFUSED),
+            *(gated if self.gate else ()),
         )
 
     def width(self) -> int:
@@ -139,6 +193,18 @@ class Indexer(Part):
         return (
             Cache(name="index_key", heads=1, width=self.head_dim, stride=self.pool, split=False, attended=False),
             Cache(name="index_key_tail", heads=1, width=tail, keeps="sequence", split=False),
+        )
+
+    def scores(self) -> tuple[Scores, ...]:
+        return (Scores(heads=self.heads, qk_dim=self.head_dim, v_dim=0, kv_heads=1, stride=self.pool or 1,
+                       split=False),)  # fmt: skip
+
+    def saved(self) -> tuple[Saved, ...]:
+        """Its own loss trains it, on the layer's input."""
+        return (
+            Saved(name="index_input", width=self.query_inputs, split="sequence", inputs_of=("index_q",)),
+            Saved(name="index_q", width=self.heads * self.head_dim, split="none"),
+            Saved(name="index_k", width=self.head_dim, split="none"),
         )
 
     def width(self) -> int:

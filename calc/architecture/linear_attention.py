@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from calc.architecture.part import Cache, Part, Weight, linear, vector
-from calc.architecture.recurrent import convolution
+from calc.architecture.part import Cache, Part, Saved, Weight, convolved, linear, vector
+from calc.architecture.recurrent import convolution, source
+
+CHUNK = 64
+"""Tokens whose products a chunked kernel of the delta rule keeps per token (flash-linear-attention)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,28 @@ class GatedDelta(Part):
             Cache(name="state", heads=values, width=state, keeps="sequence", format=self.state_format),
             Cache(name="conv_qk", heads=keys, width=2 * self.key_head_dim * taps, keeps="sequence"),
             Cache(name="conv_v", heads=values, width=self.value_head_dim * taps, keeps="sequence"),
+        )
+
+    def scan(self) -> float:
+        """Decay, erase, write and read of the state, a multiply-add per element each (as Megatron-LM counts them)."""
+        state = self.num_value_heads * self.key_head_dim * self.value_head_dim
+        return 2 * 4 * state + convolved(self.weights())
+
+    def saved(self) -> tuple[Saved, ...]:
+        """As flash-linear-attention's `chunk_gated_delta_rule`, behind a fused convolution and before a gated norm."""
+        values, value_out = self.num_value_heads, self.num_value_heads * self.value_head_dim
+        key_out = self.num_key_heads * self.key_head_dim
+        repeated = 2 * values * self.key_head_dim if values > self.num_key_heads else 0
+        return (
+            source(self.hidden_size, "in_proj_qk", "in_proj_vz", "in_proj_ba"),
+            Saved(name="projections", width=2 * key_out + 2 * value_out),
+            Saved(name="convolved", width=2 * key_out + value_out),
+            *((Saved(name="repeated", width=repeated),) if repeated else ()),
+            Saved(name="beta", width=2 * values),
+            Saved(name="decay", width=values, format="fp32"),
+            Saved(name="within_chunks", width=values * CHUNK),
+            Saved(name="scanned", width=value_out),
+            Saved(name="product", width=value_out, inputs_of=("out_proj",)),
         )
 
     def width(self) -> int:
@@ -109,6 +134,29 @@ class ChannelDelta(Part):
             Cache(name="conv", heads=heads, width=3 * size * self.conv_kernel, keeps="sequence"),
         )
 
+    def scan(self) -> float:
+        """As `GatedDelta`: decay, erase, write and read."""
+        return 2 * 4 * self.inner * self.head_dim + convolved(self.weights())
+
+    def saved(self) -> tuple[Saved, ...]:
+        """As flash-linear-attention's `chunk_kda`: as `GatedDelta`, with a decay and a gate per channel."""
+        ranks = self.decay_rank + self.gate_rank
+        readers = ("q", "k", "v", "beta", *(f"{name}_a" if rank else name for name, rank in
+                                            (("decay", self.decay_rank), ("output_gate", self.gate_rank))))  # fmt: skip
+        return (
+            source(self.hidden_size, *readers),
+            *((Saved(name="low_rank", width=ranks, split="sequence"),) if ranks else ()),
+            Saved(name="projections", width=3 * self.inner),
+            Saved(name="convolved", width=3 * self.inner),
+            Saved(name="beta", width=self.num_heads),
+            Saved(name="decay", width=self.inner),
+            Saved(name="decay_sums", width=self.inner, format="fp32"),
+            Saved(name="within_chunks", width=2 * self.num_heads * CHUNK),
+            Saved(name="scanned", width=self.inner),
+            Saved(name="gate", width=self.inner),
+            Saved(name="product", width=self.inner, inputs_of=("o",)),
+        )
+
     def width(self) -> int:
         return 6 * self.inner
 
@@ -137,6 +185,23 @@ class LightningAttention(Part):
 
     def cache(self) -> tuple[Cache, ...]:
         return (Cache(name="state", heads=self.num_heads, width=self.head_dim**2, keeps="sequence"),)
+
+    def scan(self) -> float:
+        """Decay, write and read of the state, a multiply-add per element each."""
+        return float(2 * 3 * self.num_heads * self.head_dim**2)
+
+    def saved(self) -> tuple[Saved, ...]:
+        """Queries, keys and values before and after their activation, what attention gives, its norm, the gate."""
+        inner = self.num_heads * self.head_dim
+        return (
+            source(self.hidden_size, "q", "k", "v", "output_gate"),
+            Saved(name="projections", width=3 * inner),
+            Saved(name="activated", width=3 * inner),
+            Saved(name="attended", width=inner),
+            Saved(name="gate", width=inner),
+            Saved(name="normed", width=inner),
+            Saved(name="product", width=inner, inputs_of=("o",)),
+        )
 
     def width(self) -> int:
         return 5 * self.num_heads * self.head_dim
@@ -179,6 +244,24 @@ class MatrixMemory(Part):
         width = key * value + key + 1
         return (Cache(name="state", heads=self.num_heads, width=width, keeps="sequence", format=self.state_format),)
 
+    def scan(self) -> float:
+        """Decay, write and read of the memory and of its normalizer, a multiply-add per element each."""
+        key, value = self.qk_dim // self.num_heads, self.v_dim // self.num_heads
+        return float(2 * 3 * self.num_heads * key * (value + 1))
+
+    def saved(self) -> tuple[Saved, ...]:
+        """Queries, keys, values, gates, what the memory gives, its norm, and the gated product."""
+        return (
+            source(self.hidden_size, "q", "k", "v", "output_gate", "input_gate", "forget_gate"),
+            Saved(name="q_and_k", width=2 * self.qk_dim),
+            Saved(name="v", width=self.v_dim),
+            Saved(name="gates", width=4 * self.num_heads, format="fp32"),
+            Saved(name="read", width=self.v_dim),
+            Saved(name="output_gate", width=self.v_dim),
+            Saved(name="normed", width=self.v_dim),
+            Saved(name="product", width=self.v_dim, inputs_of=("o",)),
+        )
+
     def width(self) -> int:
         return 2 * self.qk_dim + 3 * self.v_dim
 
@@ -211,6 +294,20 @@ class TimeMix(Part):
             Cache(name="state", heads=self.inner, width=3, keeps="sequence", format="fp32"),
         )
 
+    def scan(self) -> float:
+        """Numerator and denominator, each decayed, written and read: a multiply-add per channel each."""
+        return float(2 * 3 * 2 * self.inner)
+
+    def saved(self) -> tuple[Saved, ...]:
+        """The input and the token before it, their three mixtures, what those are projected to, and the product."""
+        return (
+            Saved(name="input", width=2 * self.hidden_size, split="sequence"),
+            Saved(name="mixed", width=3 * self.hidden_size, split="sequence", inputs_of=("k", "v", "receptance")),
+            Saved(name="projections", width=3 * self.inner),
+            Saved(name="read", width=self.inner),
+            Saved(name="product", width=self.inner, inputs_of=("o",)),
+        )
+
     def width(self) -> int:
         return 4 * self.inner + 3 * self.hidden_size
 
@@ -235,6 +332,17 @@ class ChannelMix(Part):
 
     def cache(self) -> tuple[Cache, ...]:
         return (Cache(name="last_token", heads=1, width=self.hidden_size, keeps="sequence", split=False),)
+
+    def saved(self) -> tuple[Saved, ...]:
+        """The input and the token before it, their two mixtures, the squared ReLU's features, gate and gated output."""
+        hidden, inner = self.hidden_size, self.intermediate_size
+        return (
+            Saved(name="input", width=2 * hidden, split="sequence"),
+            Saved(name="mixed", width=2 * hidden, split="sequence", inputs_of=("up", "receptance")),
+            Saved(name="up", width=inner, modules=("mlp",)),
+            Saved(name="product", width=inner, inputs_of=("down",), modules=("mlp",)),
+            Saved(name="gate", width=2 * hidden, split="sequence"),
+        )
 
     def width(self) -> int:
         return self.intermediate_size + 3 * self.hidden_size

@@ -1,4 +1,5 @@
-"""What a part of a model declares: its weights and what it caches. Data only, no totals.
+"""What a part of a model declares: its weights, its attention scores, what it keeps for the backward pass and what it
+caches. Data only, no totals.
 
 Everything else (parameter counts, sharded and quantized bytes, LoRA targets, cache sizes) is
 computed from these declarations by `calc.formulas`, which know nothing about particular models.
@@ -7,6 +8,7 @@ computed from these declarations by `calc.formulas`, which know nothing about pa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -81,6 +83,69 @@ class Cache:
     state, the model's own 16-bit format."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """Queries held against keys: softmax attention, or a scorer that picks what is attended to."""
+
+    heads: int
+    """Query heads; tensor parallelism divides them where `split`."""
+    qk_dim: int
+    """Width of a query and of a key, per head."""
+    v_dim: int
+    """Width of a value, per head; 0 for a scorer, which has none."""
+    kv_heads: int = 0
+    """Heads of keys and values; 0 means `heads`."""
+    window: int | None = None
+    """Most past tokens that a query meets (sliding window, chunk, the best of an indexer); None meets all."""
+    causal: bool = True
+    """Whether a query meets only what came before it."""
+    keys: Literal["tokens", "encoder"] = "tokens"
+    """Whose keys: the sequence's own, or the encoder's (cross attention)."""
+    stride: int = 1
+    """Tokens that share one key (compressed attention)."""
+    split: bool = True
+    """Whether tensor parallelism divides the heads."""
+
+
+Form = Literal["", "residual", "fp32", "mask", "int64", "cast", "upcast", "autocast"]
+"""Width of a saved element. "" follows the precision of activations (2 bytes in bf16), residual too but for 4 bytes
+under autocast; fp32 is 4 bytes, mask 1, int64 8. The rest are copies: cast a 16-bit one of something in fp32 and upcast
+an fp32 one, neither made where activations are fp32; autocast a 16-bit one that is made under autocast alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A tensor that the forward pass keeps for the backward pass."""
+
+    name: str
+    width: float
+    """Elements per token, undivided; with `per` = score, query heads (times the keys each token meets)."""
+    format: Form = ""
+    split: Literal["tensor", "sequence", "none", "expert"] = "tensor"
+    """What divides it: tensor parallelism always; tensor parallelism only with sequence parallelism; nothing;
+    expert tensor parallelism (what routed experts keep)."""
+    units: int = 0
+    """Indivisible pieces (key heads) along what tensor parallelism divides; 0 where any division is legal."""
+    per: Literal["token", "score"] = "token"
+    keys: Literal["tokens", "encoder"] = "tokens"
+    """Whose tokens it has one entry for: the sequence's own, or the encoder's (cross attention)."""
+    kernels: Literal["", "fused", "eager"] = ""
+    """Kernels that keep it; both where empty."""
+    attention: Literal["", "flash", "unfused", "math"] = ""
+    """Attention kernels that keep it; all where empty. math is torch's fallback: unfused, and all in fp32."""
+    dropout: bool | None = None
+    """True: only kept where dropout is above zero; False: only where it is zero."""
+    modules: tuple[str, ...] = ()
+    """Megatron-Core recompute modules (core_attn, mlp, moe, moe_act, layernorm, mla_up_proj, shared_experts) each of
+    which drops it."""
+    inputs_of: tuple[str, ...] = ()
+    """Weights for whose gradients alone it is kept: not kept where all of them are frozen and have no adapter."""
+    casts: int = 1
+    """Matrices that read it apart: under autocast each keeps a copy of its own."""
+    routed: bool = False
+    """Grows with the imbalance and the capacity factor of routed experts (`width` counts a balanced load)."""
+
+
 class Part(ABC):
     """A piece of a layer. Subclasses are frozen dataclasses and final.
 
@@ -98,6 +163,18 @@ class Part(ABC):
         """What is kept between tokens; nothing by default."""
         return ()
 
+    def scores(self) -> tuple[Scores, ...]:
+        """Attention scores that it computes; none by default."""
+        return ()
+
+    def scan(self) -> float:
+        """FLOPs per token of a forward pass beside its matrices and scores: recurrent scans, convolutions."""
+        return convolved(self.weights())
+
+    def saved(self) -> tuple[Saved, ...]:
+        """What is kept for the backward pass; nothing by default."""
+        return ()
+
     def width(self) -> int:
         """Widest live activation per token beside the residual stream, in elements, undivided.
 
@@ -112,6 +189,16 @@ def linear(name: str, inputs: int, outputs: int, *, bias: bool = False, split: S
     """A matrix with `inputs` columns and `outputs` rows."""
     return Weight(name=name, inputs=inputs, outputs=outputs, bias=bias, split=split, units=units, role=role,
                   copies=copies, used=used)  # fmt: skip
+
+
+def convolved(weights: Iterable[Weight]) -> float:
+    """FLOPs per token of the convolutions among some weights: a multiply-add per tap and output."""
+    return float(sum(2 * weight.inputs * weight.outputs * weight.used for weight in weights if weight.role == "conv"))
+
+
+def nearest(*reaches: int | None) -> int | None:
+    """The shortest of some reaches, of which None is without end."""
+    return min((reach for reach in reaches if reach is not None), default=None)
 
 
 def vector(name: str, size: int, *, role: Role = "vector", split: Split = "replicated", units: int = 0) -> Weight:
@@ -148,6 +235,15 @@ class Shared(Part):
 
     def cache(self) -> tuple[Cache, ...]:
         return self.part.cache()
+
+    def scores(self) -> tuple[Scores, ...]:
+        return self.part.scores()
+
+    def scan(self) -> float:
+        return self.part.scan()
+
+    def saved(self) -> tuple[Saved, ...]:
+        return self.part.saved()
 
     def width(self) -> int:
         return self.part.width()

@@ -6,14 +6,27 @@ The conv tail is declared with all `conv_kernel` taps, as transformers keeps it;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from calc.architecture.part import Cache, Part, Split, Weight, linear, vector
+from calc.architecture.part import Cache, Part, Saved, Split, Weight, convolved, linear, vector
+
+SCAN = 7
+"""FLOPs per element of a selective state and token, as Megatron-LM counts them."""
 
 
 def convolution(channels: int, width: int, bias: bool = False, units: int = 0) -> Weight:
     """A causal depthwise convolution: `width` taps per channel."""
     return Weight(name="conv", inputs=width, outputs=channels, bias=bias, role="conv", split="column", units=units)
+
+
+def source(hidden: int, *readers: str) -> Saved:
+    """The input that a mixer's matrices read."""
+    return Saved(name="input", width=hidden, split="sequence", modules=("layernorm",), inputs_of=readers,
+                 casts=len(readers))  # fmt: skip
+
+
+SCAN_CHUNK = 2048
+"""Tokens per state that the selective scan's kernel keeps (mamba-ssm `selective_scan_fwd_kernel.cuh`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +66,24 @@ class Mamba(Part):
         return (
             Cache(name="state", heads=inner, width=self.state_size, keeps="sequence", format=self.state_format),
             Cache(name="conv", heads=inner, width=self.conv_kernel, keeps="sequence"),
+        )
+
+    def scan(self) -> float:
+        return SCAN * self.intermediate_size * self.state_size + convolved(self.weights())
+
+    def saved(self) -> tuple[Saved, ...]:
+        """As mamba-ssm's `MambaInnerFn`: convolution and time steps are computed again, unless norms lie between."""
+        inner, state = self.intermediate_size, self.state_size
+        steps = self.time_step_rank + 2 * state
+        apart = ("convolved", "time_step", "gated") if self.inner_norms else ()
+        return (
+            source(self.hidden_size, "in_proj"),
+            Saved(name="in_proj", width=2 * inner),
+            Saved(name="x_proj", width=steps * (2 if self.inner_norms else 1), split="none"),
+            Saved(name="b_and_c", width=2 * state, split="none"),
+            Saved(name="states", width=2 * inner * state / SCAN_CHUNK, format="fp32"),
+            Saved(name="scanned", width=inner),
+            *(Saved(name=name, width=inner) for name in apart),
         )
 
     def width(self) -> int:
@@ -107,6 +138,20 @@ class Mamba2(Part):
             Cache(name="conv_bc", heads=self.n_groups, width=2 * self.state_size * self.conv_kernel, keeps="sequence"),
         )
 
+    def scan(self) -> float:
+        return SCAN * self.inner * self.state_size + convolved(self.weights())
+
+    def saved(self) -> tuple[Saved, ...]:
+        """As mamba-ssm's `mamba_split_conv1d_scan_combined`: all between the projections is computed again."""
+        states = 2 * self.n_groups * self.state_size
+        return (
+            source(self.hidden_size, "in_proj", "in_proj_bc"),
+            Saved(name="in_proj", width=2 * self.inner + self.num_heads),
+            Saved(name="in_proj_bc", width=states, units=self.n_groups),
+            Saved(name="scanned", width=self.inner),
+            *((Saved(name="gated_norm", width=1, format="fp32", split="none"),) if self.gated_norm else ()),
+        )
+
     def width(self) -> int:
         return 3 * self.inner + 2 * self.n_groups * self.state_size
 
@@ -146,6 +191,22 @@ class GatedRecurrence(Part):
             Cache(name="conv", heads=blocks, width=block * (self.conv_kernel - 1), keeps="sequence"),
         )
 
+    def scan(self) -> float:
+        """Input and state each weighed once, a multiply-add per channel, and the convolution."""
+        return 4 * self.lru_width + convolved(self.weights())
+
+    def saved(self) -> tuple[Saved, ...]:
+        """Both branches, the gates with their inputs, the decay and the state in fp32, and the product."""
+        inner = self.lru_width
+        return (
+            source(self.hidden_size, "linear_y", "linear_x"),
+            Saved(name="y", width=2 * inner),
+            Saved(name="x", width=2 * inner),
+            Saved(name="gates", width=3 * inner),
+            Saved(name="states", width=2 * inner, format="fp32"),
+            Saved(name="product", width=inner, inputs_of=("linear_out",)),
+        )
+
     def width(self) -> int:
         return 5 * self.lru_width
 
@@ -172,6 +233,15 @@ class ShortConvolution(Part):
 
     def cache(self) -> tuple[Cache, ...]:
         return (Cache(name="conv", heads=self.hidden_size, width=self.conv_kernel, keeps="sequence"),)
+
+    def saved(self) -> tuple[Saved, ...]:
+        """The three projections, the gated input, what the convolution gives, and the product."""
+        return (
+            source(self.hidden_size, "in_proj"),
+            Saved(name="in_proj", width=3 * self.hidden_size),
+            Saved(name="convolved", width=2 * self.hidden_size),
+            Saved(name="product", width=self.hidden_size, inputs_of=("out_proj",)),
+        )
 
     def width(self) -> int:
         return 4 * self.hidden_size
@@ -206,3 +276,10 @@ class ConvolutionTail(Part):
         width = self.channels // heads * kept
         return (Cache(name=self.name, heads=heads, width=width, keeps="sequence", split=bool(self.units),
                       format=self.format),)  # fmt: skip
+
+    def saved(self) -> tuple[Saved, ...]:
+        if not self.stored:
+            return ()
+        split: Literal["tensor", "sequence"] = "tensor" if self.units else "sequence"
+        form: Literal["", "fp32"] = "fp32" if self.format == "fp32" else ""
+        return (Saved(name=self.name, width=self.channels, split=split, units=self.units, format=form),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from calc.architecture.part import Part, Weight
+from calc.architecture.part import Part, Saved, Weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,9 @@ class ResidualStreams(Part):
 
     def weights(self) -> tuple[Weight, ...]:
         return self.declared
+
+    def saved(self) -> tuple[Saved, ...]:
+        return (Saved(name="streams", width=self.streams * self.hidden_size, format="residual", split="sequence"),)
 
     def width(self) -> int:
         return self.streams * self.hidden_size

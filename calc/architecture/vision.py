@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from calc.architecture.part import Part, Weight, linear
+from calc.architecture.part import Part, Saved, Weight, linear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,3 +31,6 @@ class PatchEmbedding(Part):
         if self.class_tokens:
             found.append(Weight(name="class_tokens", outputs=self.class_tokens, inputs=self.hidden_size, role="vector"))
         return tuple(found)
+
+    def saved(self) -> tuple[Saved, ...]:
+        return (Saved(name="input", width=self.inputs, split="sequence", inputs_of=("patch",)),)

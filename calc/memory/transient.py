@@ -44,8 +44,8 @@ def shapes(deployment: Deployment, stage: Stage) -> tuple[Shape, ...]:
 
 
 def _query_heads(part: Part) -> int:
-    """Heads that score keys: the pieces of the weight that attention's output comes from."""
-    return max((weight.units for weight in part.weights() if weight.name == "o"), default=0)
+    """Heads that score keys and read values; a scorer that picks tokens has kernels of its own."""
+    return max((scores.heads for scores in part.scores() if scores.v_dim), default=0)
 
 
 def transient_term(deployment: Deployment, stage: Stage, parts: tuple[Shape, ...], context: Number,

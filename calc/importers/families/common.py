@@ -10,7 +10,7 @@ from calc.architecture.attention import Attention
 from calc.architecture.embedding import Embedding, Head
 from calc.architecture.feed_forward import FeedForward
 from calc.architecture.model import Layer, Model, Stack, run_lengths
-from calc.architecture.norm import Norm
+from calc.architecture.norm import Arithmetic, Norm
 from calc.architecture.part import Extra, Part, vector
 from calc.importers.keys import Keys
 
@@ -57,6 +57,19 @@ class Traits:
     norms: int = 2
     """Norms of hidden size in a layer."""
     final_norm: bool = True
+    norm_scale: bool = True
+    """False where the norms have no weights."""
+    norm_arithmetic: Arithmetic = ""
+    """How transformers computes its norms, where not as usual."""
+    parallel: bool = False
+    """Attention and feed-forward network read the residual stream side by side, each behind a norm of its own; behind
+    one for both where `norms` is 1."""
+    activation: str = ""
+    """Activation function where the configuration names none; empty is one that torch has a kernel for."""
+    positions: Literal["rotary", "partial", "none"] = "rotary"
+    """What turns queries and keys; learned positions turn neither."""
+    low_softmax: bool = False
+    """Eager attention's softmax stays in the model's format."""
     learned_positions: bool = False
     position_offset: int = 0
     """Rows that the position table has beyond its length (OPT: 2)."""
@@ -95,6 +108,13 @@ def kv_heads(c: Keys, heads: int) -> int:
     return count
 
 
+def positions(c: Keys, traits: Traits) -> Literal["rotary", "partial", "none"]:
+    """What turns queries and keys: where a configuration turns a part of each head, the parts are put together."""
+    share = c.raw("partial_rotary_factor", "rotary_pct", "rotary_percent", "rope_pct")
+    partial = isinstance(share, int | float) and share < 1
+    return "none" if traits.learned_positions else "partial" if partial else traits.positions
+
+
 def self_attention(c: Keys, traits: Traits, hidden: int) -> Attention:
     """Attention by the usual keys; windows are put on per layer by `windowed`."""
     heads = c.whole(*HEADS)
@@ -106,7 +126,15 @@ def self_attention(c: Keys, traits: Traits, hidden: int) -> Attention:
         head_dim=head_dim(c, hidden, heads), q_bias=traits.q_bias or switched, kv_bias=traits.kv_bias or switched,
         o_bias=traits.o_bias or o_switched or (switched and traits.attention_bias_on == "qkvo"),
         qk_norm=traits.qk_norm if normed else "", qk_norm_bias=traits.qk_norm_bias, fused=traits.fused_qkv,
+        positions=positions(c, traits), norm_arithmetic=traits.norm_arithmetic, low_softmax=traits.low_softmax,
+        softcap=bool(c.raw("attn_logit_softcapping")),
     )  # fmt: skip
+
+
+def activation(c: Keys, usual: str = "") -> str:
+    """The activation function's name, as transformers knows it."""
+    name = c.raw("hidden_act", "hidden_activation", "activation_function", default=usual)
+    return name if isinstance(name, str) else usual
 
 
 def feed_forward(c: Keys, traits: Traits, hidden: int, *names: str) -> FeedForward:
@@ -115,7 +143,8 @@ def feed_forward(c: Keys, traits: Traits, hidden: int, *names: str) -> FeedForwa
     switched = bool(traits.mlp_bias_key) and c.flag(traits.mlp_bias_key)
     return FeedForward(
         hidden_size=hidden, intermediate_size=c.whole(*(names or INNER), default=default), gated=traits.gated,
-        bias=traits.mlp_bias or switched, fused=traits.fused_gate,
+        bias=traits.mlp_bias or switched, fused=traits.fused_gate, activation=activation(c, traits.activation),
+        shares_input=traits.norms == 1,
     )  # fmt: skip
 
 
@@ -130,7 +159,7 @@ def experts(
     return Experts(
         hidden_size=hidden, num_experts=count, num_experts_per_tok=c.whole(*TOP_K, maximum=count),
         moe_intermediate_size=c.whole(*inner), shared_intermediate_size=shared, shared_gate=shared_gate, bias=bias,
-        router_bias=router_bias,
+        router_bias=router_bias, activation=activation(c),
     )  # fmt: skip
 
 
@@ -171,6 +200,12 @@ def kind_of(attention: Attention) -> str:
     return "sliding_attention" if attention.window else "full_attention"
 
 
+def norm(traits: Traits, hidden: int, count: int = 1) -> Norm:
+    """`count` norms of hidden size."""
+    return Norm(size=hidden, count=count, bias=traits.norm_bias, scale=traits.norm_scale, behind=max(count - 2, 0),
+                arithmetic=traits.norm_arithmetic, one_input=traits.parallel and count > 1)  # fmt: skip
+
+
 def decoder(
     c: Keys, traits: Traits, layer: Callable[[int], Layer], *, layers: int | None = None,
     before: tuple[Part, ...] = (), after: tuple[Part, ...] = (), other: tuple[Stack, ...] = (),
@@ -186,8 +221,8 @@ def decoder(
     limit = c.optional(*POSITIONS)
     positions = c.whole(*POSITIONS) + traits.position_offset if traits.learned_positions else 0
     tied = head.tied if head else c.flag(*TIED, default=traits.tied)
-    embedding_norm = (Norm(size=hidden, bias=traits.norm_bias),) if traits.embedding_norm else ()
-    final_norm = (Norm(size=hidden, bias=traits.norm_bias),) if traits.final_norm else ()
+    embedding_norm = (norm(traits, hidden),) if traits.embedding_norm else ()
+    final_norm = (norm(traits, hidden),) if traits.final_norm else ()
     embedding = table or Embedding(vocab_size=vocab, hidden_size=hidden, positions=positions)
     output = head or Head(vocab_size=vocab, hidden_size=hidden, tied=tied, bias=traits.head_bias)
     if output.bias:  # no part of the table that "lm_head" counts
@@ -216,7 +251,7 @@ def dense(
     goes to `decoder`.
     """
     hidden, count = c.whole(*HIDDEN), c.layers(*LAYERS)
-    norms = (Norm(size=hidden, count=traits.norms, bias=traits.norm_bias),) if traits.norms else ()
+    norms = (norm(traits, hidden, traits.norms),) if traits.norms else ()
     reach: list[int | None] = [None] * count
     if window:
         reach = [window(index) for index in range(count)]

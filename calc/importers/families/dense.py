@@ -20,7 +20,8 @@ def plain(traits: Traits) -> Callable[[Keys], Model]:
 
 
 _OPENAI = Traits(q_bias=True, kv_bias=True, o_bias=True, mlp_bias=True, gated=False, norm_bias=True,
-                 learned_positions=True, tied=True, fused_qkv=True, inner_ratio=4)  # fmt: skip
+                 learned_positions=True, tied=True, fused_qkv=True, inner_ratio=4, activation="gelu_new",
+                 low_softmax=True)  # fmt: skip
 """GPT-2's block: LayerNorm, GELU, biases everywhere, learned positions, tied head."""
 
 # RMSNorm, gated SiLU, no biases unless switched on: Llama and what shares its block
@@ -31,34 +32,39 @@ ernie4_5 = plain(Traits(attention_bias_key="use_bias", mlp_bias_key="use_bias", 
 seed_oss = plain(Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", o_bias_key="attention_out_bias",
                         mlp_bias_key="mlp_bias"))  # fmt: skip
 helium = plain(Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", mlp_bias_key="mlp_bias"))
-phi3 = plain(Traits(fused_qkv=True, fused_gate=True, full_every=0))
-glm = plain(Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", fused_gate=True))
-glm4 = plain(Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", fused_gate=True, norms=4))
+phi3 = plain(Traits(fused_qkv=True, fused_gate=True, full_every=0, positions="partial"))
+glm = plain(Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", fused_gate=True, positions="partial"))
+glm4 = plain(Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", fused_gate=True, norms=4,
+                    positions="partial"))  # fmt: skip
 hunyuan_v1_dense = plain(NORMED)
 exaone4 = plain(Traits(qk_norm="head", full_every=4))
 
 # scales of queries and keys, other norms
-olmo = plain(Traits(attention_bias_key=ATTENTION, norms=0, final_norm=False))
-olmo2 = plain(Traits(attention_bias_key=ATTENTION, qk_norm="all"))
-olmo3 = plain(Traits(attention_bias_key=ATTENTION, qk_norm="all", full_every=4))
-cohere = plain(Traits(attention_bias_key=ATTENTION, qk_norm="all", qk_norm_key="use_qk_norm", norms=1, tied=True))
-cohere2 = plain(Traits(attention_bias_key=ATTENTION, norms=1, tied=True, full_every=4))
-cohere_compass_text = plain(Traits(attention_bias_key=ATTENTION, norms=1, tied=True, full_every=1))
-gemma = plain(Traits(attention_bias_key=ATTENTION, tied=True))
-vaultgemma = plain(Traits(attention_bias_key=ATTENTION, tied=True, full_every=2))
-gemma2 = plain(Traits(attention_bias_key=ATTENTION, tied=True, norms=4, full_every=2))
+olmo = plain(Traits(attention_bias_key=ATTENTION, norm_scale=False, norm_arithmetic="fp32-layer"))
+olmo2 = plain(Traits(attention_bias_key=ATTENTION, qk_norm="all", norm_arithmetic="fp32"))
+olmo3 = plain(Traits(attention_bias_key=ATTENTION, qk_norm="all", full_every=4, norm_arithmetic="fp32"))
+cohere = plain(Traits(attention_bias_key=ATTENTION, qk_norm="all", qk_norm_key="use_qk_norm", norms=1, tied=True,
+                      norm_arithmetic="centred"))  # fmt: skip
+cohere2 = plain(Traits(attention_bias_key=ATTENTION, norms=1, tied=True, full_every=4, norm_arithmetic="centred"))
+cohere_compass_text = plain(Traits(attention_bias_key=ATTENTION, norms=1, tied=True, full_every=1,
+                                   norm_arithmetic="centred"))  # fmt: skip
+gemma = plain(Traits(attention_bias_key=ATTENTION, tied=True, norm_arithmetic="fp32"))
+vaultgemma = plain(Traits(attention_bias_key=ATTENTION, tied=True, full_every=2, norm_arithmetic="fp32"))
+gemma2 = plain(Traits(attention_bias_key=ATTENTION, tied=True, norms=4, full_every=2, norm_arithmetic="fp32"))
 
 # two matrices in the feed-forward network
 arcee = plain(replace(LLAMA, gated=False))
-nemotron = plain(replace(LLAMA, gated=False, norm_bias=True))
-nanochat = plain(Traits(attention_bias_key=ATTENTION, gated=False, norms=0, final_norm=False))
+nemotron = plain(replace(LLAMA, gated=False, norm_bias=True, positions="partial", activation="relu2"))
+nanochat = plain(Traits(attention_bias_key=ATTENTION, gated=False, norm_scale=False, norm_arithmetic="layer",
+                        activation="relu2"))  # fmt: skip
 starcoder2 = plain(Traits(attention_bias_key="use_bias", mlp_bias_key="use_bias", gated=False, norm_bias=True,
                           tied=True, full_every=0))  # fmt: skip
 persimmon = plain(Traits(q_bias=True, kv_bias=True, o_bias=True, mlp_bias=True, gated=False, norm_bias=True,
-                         qk_norm="head", qk_norm_key="qk_layernorm", qk_norm_bias=True, fused_qkv=True))  # fmt: skip
+                         qk_norm="head", qk_norm_key="qk_layernorm", qk_norm_bias=True, fused_qkv=True,
+                         positions="partial", activation="relu2"))  # fmt: skip
 phi = plain(Traits(q_bias=True, kv_bias=True, o_bias=True, mlp_bias=True, gated=False, norm_bias=True, norms=1,
                    qk_norm="head", qk_norm_key="qk_layernorm", qk_norm_bias=True, head_bias=True,
-                   inner_ratio=4))  # fmt: skip
+                   inner_ratio=4, positions="partial", activation="gelu_new"))  # fmt: skip
 
 # the GPT era
 gpt2 = plain(_OPENAI)
@@ -66,14 +72,22 @@ openai_gpt = plain(replace(_OPENAI, final_norm=False))
 biogpt = plain(replace(_OPENAI, position_offset=2, fused_qkv=False))
 xglm = plain(replace(_OPENAI, learned_positions=False, fused_qkv=False))
 ctrl = plain(replace(_OPENAI, learned_positions=False, fused_qkv=False, head_bias=True))
-bloom = plain(replace(_OPENAI, learned_positions=False, embedding_norm=True))
-gptj = plain(Traits(mlp_bias=True, gated=False, norm_bias=True, norms=1, head_bias=True, inner_ratio=4))
+bloom = plain(replace(_OPENAI, learned_positions=False, embedding_norm=True, positions="none", activation="gelu",
+                      low_softmax=False))  # fmt: skip
+gptj = plain(Traits(mlp_bias=True, gated=False, norm_bias=True, norms=1, head_bias=True, inner_ratio=4,
+                    activation="gelu_new"))  # fmt: skip
 codegen = plain(Traits(mlp_bias=True, gated=False, norm_bias=True, norms=1, head_bias=True, inner_ratio=4,
-                       fused_qkv=True))  # fmt: skip
-gpt_neox = plain(Traits(attention_bias_key=ATTENTION, mlp_bias=True, gated=False, norm_bias=True, fused_qkv=True))
+                       fused_qkv=True, activation="gelu_new"))  # fmt: skip
+_NEOX = Traits(attention_bias_key=ATTENTION, mlp_bias=True, gated=False, norm_bias=True, fused_qkv=True,
+               positions="partial", activation="gelu")  # fmt: skip
 
 
 _QWEN2 = Traits(q_bias=True, kv_bias=True)
+
+
+def gpt_neox(c: Keys) -> Model:
+    """GPT-NeoX, Pythia: both halves of a layer read the residual stream unless switched off."""
+    return dense(c, replace(_NEOX, parallel=c.flag("use_parallel_residual", default=True)))
 
 
 def qwen2(c: Keys, traits: Traits = _QWEN2) -> Model:
@@ -108,7 +122,8 @@ def smollm3(c: Keys) -> Model:
 
 def gemma3_text(c: Keys) -> Model:
     """Gemma 3: four norms, scales of queries and keys, five windows to one layer that sees everything."""
-    traits = Traits(attention_bias_key=ATTENTION, tied=True, norms=4, qk_norm="head", full_every=6)
+    traits = Traits(attention_bias_key=ATTENTION, tied=True, norms=4, qk_norm="head", full_every=6,
+                    norm_arithmetic="fp32")  # fmt: skip
     if not c.flag("use_bidirectional_attention"):
         return dense(c, traits)
     # the encoder's window reaches half to each side
@@ -131,13 +146,15 @@ def stablelm(c: Keys) -> Model:
     """StableLM 2 and 3B: LayerNorm, partly rotary, optionally a scale per head and feature and parallel residuals."""
     parallel = c.flag("use_parallel_residual")
     return dense(c, Traits(attention_bias_key="use_qkv_bias", attention_bias_on="qkv", qk_norm="all",
-                           qk_norm_key="qk_layernorm", norm_bias=True, norms=1 if parallel else 2))  # fmt: skip
+                           qk_norm_key="qk_layernorm", norm_bias=True, norms=1 if parallel else 2,
+                           positions="partial"))  # fmt: skip
 
 
 def gpt_bigcode(c: Keys) -> Model:
     """StarCoder: GPT-2 with one key and value head for all."""
     shared = c.flag("multi_query", default=True)
-    return dense(c, _OPENAI, attention=lambda part, _: replace(part, num_key_value_heads=1) if shared else part)
+    traits = replace(_OPENAI, activation="gelu", low_softmax=False)
+    return dense(c, traits, attention=lambda part, _: replace(part, num_key_value_heads=1) if shared else part)
 
 
 def gpt_neo(c: Keys) -> Model:
@@ -154,7 +171,7 @@ def gpt_neo(c: Keys) -> Model:
     if len(kinds) < count:
         raise c.wrong("attention_types", f"kinds for {count} layers", kinds)
     traits = Traits(o_bias=True, mlp_bias=True, gated=False, norm_bias=True, learned_positions=True, tied=True,
-                    inner_ratio=4)  # fmt: skip
+                    inner_ratio=4, activation="gelu_new")  # fmt: skip
     return dense(c, traits, window=lambda index: window if kinds[index] == "local" else None)
 
 
@@ -162,11 +179,12 @@ def falcon(c: Keys) -> Model:
     """Falcon: one key and value head (7B) or groups (40B, 180B), parallel residuals, or neither (RW)."""
     grouped = c.flag("new_decoder_architecture", default=c.has("n_head_kv"))
     parallel = c.flag("parallel_attn", default=True)
-    c.ignore("alibi")  # rotary positions or slopes: neither has weights
+    slopes = c.flag("alibi")  # in place of rotary positions: neither has weights
     one = not grouped and c.flag("multi_query", default=True)
     norms = 2 if not parallel else c.whole("num_ln_in_parallel_attn", default=2 if grouped else 1, maximum=2)
     traits = Traits(attention_bias_key="bias", mlp_bias_key="bias", gated=False, norm_bias=True, norms=norms, tied=True,
-                    fused_qkv=True, inner_ratio=4)  # fmt: skip
+                    fused_qkv=True, inner_ratio=4, parallel=parallel, positions="none" if slopes else "rotary",
+                    activation="gelu", low_softmax=True)  # fmt: skip
     if grouped:
         c.ignore("multi_query")
         return dense(c, traits)

@@ -80,7 +80,7 @@ def gpt_neox_japanese(c: Keys) -> Model:
     """GPT-NeoX Japanese: no biases but the attention output's in the last layer."""
     hidden, count = c.whole(*HIDDEN), c.layers(*LAYERS)
     inner = hidden * c.whole("intermediate_multiple_size", default=4)
-    traits = Traits(gated=False, norm_bias=True, tied=True, fused_qkv=True)
+    traits = Traits(gated=False, norm_bias=True, tied=True, fused_qkv=True, positions="partial")
     return dense(c, traits, channel=FeedForward(hidden_size=hidden, intermediate_size=inner, gated=False),
                  attention=lambda part, index: replace(part, o_bias=index == count - 1))  # fmt: skip
 
@@ -92,7 +92,7 @@ def opt(c: Keys) -> Model:
     before, affine = c.flag("do_layer_norm_before", default=True), c.flag("layer_norm_elementwise_affine", default=True)
     traits = Traits(q_bias=biased, kv_bias=biased, o_bias=biased, mlp_bias=biased, gated=False, norm_bias=True,
                     norms=2 if affine else 0, final_norm=affine and before and not c.flag("_remove_final_layer_norm"),
-                    learned_positions=True, position_offset=2, tied=True)  # fmt: skip
+                    learned_positions=True, position_offset=2, tied=True, activation="relu")  # fmt: skip
     width = c.whole("word_embed_proj_dim", default=hidden)
     if width == hidden:
         return dense(c, traits)
@@ -118,7 +118,8 @@ def mpt(c: Keys) -> Model:
     groups = attn.optional("kv_n_heads")
     traits = Traits(q_bias=biased, kv_bias=biased, o_bias=biased, mlp_bias=biased, norm_bias=biased, gated=False,
                     fused_qkv=True, tied=True, qk_norm="all" if normed else "",
-                    learned_positions=c.flag("learned_pos_emb", default=True) and not alibi)  # fmt: skip
+                    learned_positions=c.flag("learned_pos_emb", default=True) and not alibi,
+                    norm_arithmetic="layer", positions="none")  # fmt: skip
     hidden = c.whole(*HIDDEN)
     inner = int(hidden * c.number("expansion_ratio", default=4))
     channel = FeedForward(hidden_size=hidden, intermediate_size=inner, gated=False, bias=biased)

@@ -123,7 +123,7 @@ def layer_parts(c: Keys, traits: Traits, hidden: int, *inner: str) -> tuple[Atte
     """Bidirectional attention (causal where the configuration makes the encoder a decoder) and feed-forward network."""
     attention_bias, mlp_bias = (c.flag(key, default=traits.bias) if key else traits.bias for key in traits.bias_keys)
     fixed = common.Traits(q_bias=attention_bias, kv_bias=attention_bias, o_bias=attention_bias, mlp_bias=mlp_bias,
-                          gated=traits.gated)  # fmt: skip
+                          gated=traits.gated, positions="none", low_softmax=True)  # fmt: skip
     attention = replace(common.self_attention(c, fixed, hidden), causal=c.flag("is_decoder"),
                         k_bias=None if traits.k_bias else False)  # fmt: skip
     return attention, common.feed_forward(c, fixed, hidden, *inner)

@@ -130,9 +130,10 @@ def side_layers(
     attention = Attention(
         hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=groups, causal=decodes,
         head_dim=c.divided(hidden, heads, ("d_model", names["heads"][0])), q_bias=t.attention_bias,
-        kv_bias=t.attention_bias, k_bias=None if t.k_bias else False, o_bias=out,
+        kv_bias=t.attention_bias, k_bias=None if t.k_bias else False, o_bias=out, positions="none", low_softmax=True,
     )  # fmt: skip
-    plain = FeedForward(hidden_size=hidden, intermediate_size=inner, gated=t.gated[decodes], bias=t.mlp_bias)
+    plain = FeedForward(hidden_size=hidden, intermediate_size=inner, gated=t.gated[decodes], bias=t.mlp_bias,
+                        activation=common.activation(c))  # fmt: skip
     norms = Norm(size=hidden, count=3 if decodes else t.encoder_norms, bias=t.norm_bias)
     cross = (replace(attention, cross=True),) if decodes else ()
 
@@ -208,12 +209,13 @@ def nllb_moe(c: Keys) -> Model:
     """NLLB-MoE: M2M-100 with experts in every few layers, two for each token."""
     hidden, count = c.whole("d_model"), c.whole(*common.EXPERTS)
     steps = {side: c.whole(*NAMES[side]["step"], default=4, minimum=0) for side in SIDES}
-    routed = {"bias": True, "router_bias": c.flag("router_bias"), "gated": False}
+    router_bias = c.flag("router_bias")
 
     def channel(index: int, inner: int, side: Side) -> Part:
         if steps[side] and (index + 1) % steps[side] == 0:
             return Experts(hidden_size=hidden, num_experts=count, num_experts_per_tok=min(2, count),
-                           moe_intermediate_size=inner, **routed)  # fmt: skip
+                           moe_intermediate_size=inner, bias=True, router_bias=router_bias,
+                           gated=False)  # fmt: skip
         return FeedForward(hidden_size=hidden, intermediate_size=inner, gated=False, bias=True)
 
     return bart_like(c, Traits(positions="none", embedding_norm=False, final_norm=True), channel=channel)

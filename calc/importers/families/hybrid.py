@@ -28,6 +28,7 @@ from calc.importers.families.common import (
     experts,
     feed_forward,
     kv_heads,
+    norm,
     self_attention,
     windowed,
 )
@@ -59,7 +60,7 @@ def interleaved(
 ) -> Model:  # fmt: skip
     """A decoder whose layer `i` has the mixers of its kind and the channel part of its index, with two norms."""
     checked(c, kinds, list(mixers))
-    norms = (Norm(size=c.whole(*HIDDEN), count=traits.norms),) if traits.norms else ()
+    norms = (norm(traits, c.whole(*HIDDEN), traits.norms),) if traits.norms else ()
 
     def layer(index: int) -> Layer:
         channel = channels(index)

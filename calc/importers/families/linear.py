@@ -31,7 +31,7 @@ from calc.importers.families.common import (
 )
 from calc.importers.families.hybrid import checked, interleaved, layer_kinds
 from calc.importers.families.mixture import by_step, by_types, experts_beside, plain_network, routed_experts
-from calc.importers.families.mla import hyper_connections, indexed_layers, indexer, latent_attention
+from calc.importers.families.mla import hyper_connections, indexed, indexed_layers, indexer, latent_attention
 from calc.importers.families.recurrent import state_format, untied
 from calc.importers.keys import Keys
 
@@ -70,28 +70,32 @@ def _every_fourth(c: Keys) -> list[str]:
     return layer_kinds(c, c.layers(*LAYERS), rule)
 
 
+_QWEN = Traits(norm_arithmetic="fp32")
+_QWEN_NORMED = replace(NORMED, norm_arithmetic="fp32", positions="partial")
+
+
 def qwen3_next(c: Keys) -> Model:
     """Qwen3-Next: gated delta rule and gated attention, experts with a gated shared one."""
     kinds = _every_fourth(c)
     chosen = by_step(c, len(kinds))
     routed = experts_beside(c, chosen, c.whole("shared_expert_intermediate_size"), gate=True)
     plain = plain_network(c, Traits(), chosen)
-    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, NORMED)}
-    return interleaved(c, Traits(), kinds, mixers, lambda index: routed if chosen[index] else plain)
+    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, _QWEN_NORMED)}
+    return interleaved(c, _QWEN, kinds, mixers, lambda index: routed if chosen[index] else plain)
 
 
 def qwen3_5_text(c: Keys) -> Model:
     """Qwen3.5's dense text model."""
     network = feed_forward(c, Traits(), c.whole(*HIDDEN))
-    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, NORMED)}
-    return interleaved(c, Traits(), _every_fourth(c), mixers, lambda index: network)
+    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, _QWEN_NORMED)}
+    return interleaved(c, _QWEN, _every_fourth(c), mixers, lambda index: network)
 
 
 def qwen3_5_moe_text(c: Keys) -> Model:
     """Qwen3.5's text model with experts in all layers."""
     shared = c.whole("shared_expert_intermediate_size")
     routed = experts(c, c.whole(*HIDDEN), shared=shared, shared_gate=True)
-    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, NORMED)}
+    mixers = {"linear_attention": (gated_delta(c),), "full_attention": gated_attention(c, _QWEN_NORMED)}
     c.ignore("mlp_only_layers", "decoder_sparse_step", "intermediate_size")
     return interleaved(c, Traits(), _every_fourth(c), mixers, lambda index: routed)
 
@@ -190,7 +194,7 @@ def glm5_next_text(c: Keys) -> Model:
     checked(c, kinds, ("linear_attention", "indexed_attention"))
     chosen = by_types(c, count, [index >= 3 for index in range(count)])
     full = indexed_layers(c, count)
-    own = latent_attention(c)
+    own = indexed(c, latent_attention(c))
     scorer = replace(indexer(c, c.whole("q_lora_rank")), pool=c.whole("index_kpool"), pool_weights=True)
     c.ignore("index_kpool_always_select_tail")
     delta = _channel_delta(c, c.section("linear_attn_config"), low_rank=True)

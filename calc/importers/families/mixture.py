@@ -9,7 +9,6 @@ from calc.architecture.attention import Attention
 from calc.architecture.experts import Experts
 from calc.architecture.feed_forward import FeedForward
 from calc.architecture.model import Layer, Model
-from calc.architecture.norm import Norm
 from calc.architecture.part import Part
 from calc.importers.families.common import (
     EXPERTS,
@@ -23,6 +22,7 @@ from calc.importers.families.common import (
     experts,
     feed_forward,
     kind_of,
+    norm,
     self_attention,
     windowed,
     windows,
@@ -84,7 +84,7 @@ def mixtures(c: Keys, traits: Traits, mixers: Sequence[Part], chosen: Chosen, ro
 
     `extra` is what every layer has besides.
     """
-    norms = (Norm(size=c.whole(*HIDDEN), count=traits.norms, bias=traits.norm_bias),) if traits.norms else ()
+    norms = (norm(traits, c.whole(*HIDDEN), traits.norms),) if traits.norms else ()
 
     def layer(index: int) -> Layer:
         mixer, channel = mixers[index], routed if chosen[index] else plain
@@ -136,14 +136,15 @@ def routed_experts(c: Keys, chosen: Chosen, *, bias: bool = False, correction: b
         return None
     own = experts(c, c.whole(*HIDDEN), inner=inner)
     return replace(own, shared_intermediate_size=shared_width(c, own.moe_intermediate_size), shared_bias=bias,
-                   correction=correction)  # fmt: skip
+                   correction=correction, router_fp32=True)  # fmt: skip
 
 
 def experts_beside(c: Keys, chosen: Chosen, shared: int, *, gate: bool = False,
                    inner: tuple[str, ...] = ONE_EXPERT) -> Experts | None:  # fmt: skip
     """Experts beside a shared network of a given width, gated by one value or not; None where no layer has any."""
     own = routed_experts(c, chosen, inner=inner)
-    return replace(own, shared_intermediate_size=shared, shared_gate=gate and bool(shared)) if own else None
+    gated = gate and bool(shared)
+    return replace(own, shared_intermediate_size=shared, shared_gate=gated, router_fp32=False) if own else None
 
 
 def standard(c: Keys, traits: Traits, chosen: Chosen, *, bias: bool = False, correction: bool = False) -> Model:

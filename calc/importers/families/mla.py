@@ -41,9 +41,13 @@ def latent_attention(c: Keys, *, compressed: bool = True) -> LatentAttention:
 
 def indexer(c: Keys, query_inputs: int) -> Indexer:
     """DeepSeek's lightning indexer by the usual keys."""
-    c.ignore("index_topk")
     return Indexer(hidden_size=c.whole(*HIDDEN), query_inputs=query_inputs, heads=c.whole("index_n_heads"),
                    head_dim=c.whole("index_head_dim"))  # fmt: skip
+
+
+def indexed(c: Keys, attention: LatentAttention) -> LatentAttention:
+    """The attention of a layer whose indexer, or an earlier layer's, picks the tokens."""
+    return replace(attention, selected=c.optional("index_topk"))
 
 
 def indexed_layers(c: Keys, count: int, rule: Callable[[int], bool] | None = None) -> Chosen:
@@ -156,7 +160,7 @@ def deepseek_v32(c: Keys) -> Model:
     count = c.layers(*LAYERS)
     mixer, chosen = latent_attention(c), by_types(c, count, after_first(c, count, 3))
     c.ignore("layer_types")
-    parts = (mixer, indexer(c, mixer.q_lora_rank or mixer.hidden_size))
+    parts = (indexed(c, mixer), indexer(c, mixer.q_lora_rank or mixer.hidden_size))
     kinds = ["indexed_attention"] * count
     return stacked(c, [parts] * count, chosen, _experts(c, chosen), plain_network(c, Traits(), chosen), kinds=kinds)
 
@@ -167,6 +171,7 @@ def glm_moe_dsa(c: Keys) -> Model:
     mixer, chosen = latent_attention(c), by_types(c, count, after_first(c, count, 3))
     c.ignore("layer_types")
     own = indexer(c, mixer.q_lora_rank or mixer.hidden_size)
+    mixer = indexed(c, mixer)
     mixers = [(mixer, own) if full else (mixer,) for full in indexed_layers(c, count)]
     kinds = ["indexed_attention"] * count
     return stacked(c, mixers, chosen, _experts(c, chosen), plain_network(c, Traits(), chosen), kinds=kinds)
@@ -179,7 +184,7 @@ def axk2(c: Keys) -> Model:
     c.ignore("layer_types")
     own = latent_attention(c)
     rank = c.whole("q_lora_rank")
-    mixer = replace(own, q_inputs=2 * rank, gate="element", gate_inputs=2 * rank)
+    mixer = replace(indexed(c, own), q_inputs=2 * rank, gate="element", gate_inputs=2 * rank)
     gate_rank = c.whole("gated_norm_rank")
     gate = Extra(declared=(linear("norm_gate_a", hidden, gate_rank), linear("norm_gate_b", gate_rank, hidden)))
     mixers = [(mixer, indexer(c, rank), gate)] * count
@@ -203,7 +208,9 @@ def dots3_note_text(c: Keys) -> Model:
         near = local[index]
         own = latent_attention(_near(c) if near and not c.has("per_layer_config") else c.layer(index))
         own = replace(own, gate="head", rope_key_norm=True, window=window if near else None)
-        return (own, indexer(c, own.q_lora_rank or own.hidden_size)) if sparse and not near else (own,)
+        if near or not sparse:
+            return (own,)
+        return (indexed(c, own), indexer(c, own.q_lora_rank or own.hidden_size))
 
     routed = routed_experts(c, chosen)
     one = c.whole("moe_shared_expert_intermediate_size", "shared_experts_intermediate_size")
@@ -235,7 +242,7 @@ def mistral_large4_text(c: Keys) -> Model:
     sources = c.wholes("kv_source_layers", length=count) or list(range(count))
     full = indexed_layers(c, count)
     c.ignore("layer_types")
-    own = latent_attention(c, compressed=False)
+    own = indexed(c, latent_attention(c, compressed=False))
     still = replace(own, qk_nope_head_dim=own.qk_nope_head_dim + own.qk_rope_head_dim, qk_rope_head_dim=0)
     extra = _scaled(own.num_attention_heads, "softmax")
     scorer = indexer(c, hidden)
@@ -272,7 +279,7 @@ def hy_v4(c: Keys) -> Model:
     count, hidden, streams = c.layers(*LAYERS), c.whole(*HIDDEN), c.whole("hc_mult")
     chosen = by_types(c, count, [index > 0 for index in range(count)])
     c.ignore("layer_types")
-    mixer = replace(latent_attention(c), gate="element", sinks=True)
+    mixer = replace(indexed(c, latent_attention(c)), gate="element", sinks=True)
     own = indexer(c, c.whole("q_lora_rank"))
     full = indexed_layers(c, count, lambda index: index == 0 or (index - 1) % 4 == 0)
     mix = hyper_connections(hidden, streams, 2 * streams, 2)
@@ -314,9 +321,10 @@ def deepseek_v4(c: Keys) -> Model:
         "sliding_attention": near,
         "heavily_compressed_attention": replace(near, rate=heavy),
         "compressed_sparse_attention": replace(near, rate=sparse, overlap=True, index_heads=c.whole("index_n_heads"),
-                                               index_head_dim=c.whole("index_head_dim")),
+                                               index_head_dim=c.whole("index_head_dim"),
+                                               selected=c.optional("index_topk")),
     }  # fmt: skip
-    c.ignore("mlp_layer_types", "num_hash_layers", "index_topk", "num_key_value_heads")
+    c.ignore("mlp_layer_types", "num_hash_layers", "num_key_value_heads")
     routed = _experts(c, [True])
     mix = hyper_connections(hidden, streams, (2 + streams) * streams, 3)
     norms = Norm(size=hidden, count=2)

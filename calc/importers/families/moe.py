@@ -82,10 +82,12 @@ def phimoe(c: Keys) -> Model:
 def gpt_oss(c: Keys) -> Model:
     """gpt-oss: biases everywhere, attention sinks, a window in every other layer."""
     biased = c.flag(ATTENTION, default=True)
-    traits = Traits(q_bias=biased, kv_bias=biased, o_bias=biased, full_every=2)
+    traits = Traits(q_bias=biased, kv_bias=biased, o_bias=biased, full_every=2, norm_arithmetic="fp32",
+                    low_softmax=True)  # fmt: skip
     chosen = everywhere(c)
     mixers = [replace(own, sinks=True) for own in attentions(c, traits, len(chosen))]
-    routed = experts(c, c.whole(*HIDDEN), inner=("intermediate_size",), bias=True, router_bias=True)
+    routed = replace(experts(c, c.whole(*HIDDEN), inner=("intermediate_size",), bias=True, router_bias=True),
+                     activation="swiglu_oai")  # fmt: skip
     return mixtures(c, traits, mixers, chosen, routed)
 
 
@@ -256,7 +258,8 @@ def floored_head(c: Keys) -> Keys:
 
 def glm4_moe(c: Keys) -> Model:
     """GLM 4.5."""
-    traits = Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", qk_norm="head", qk_norm_key="use_qk_norm")
+    traits = Traits(attention_bias_key=ATTENTION, attention_bias_on="qkv", qk_norm="head", qk_norm_key="use_qk_norm",
+                    positions="partial")  # fmt: skip
     c = floored_head(c)
     return standard(c, traits, after_first(c, c.layers(*LAYERS), 1))
 

@@ -214,7 +214,7 @@ def minimax_m3_vl_text(c: Keys) -> Model:
     count, hidden = c.layers(*LAYERS), c.whole(*HIDDEN)
     given = c.section("sparse_attention_config")
     nested = given or Keys({}, c.document, c.path, None, c.notes)
-    c.ignore("index_block_size", "index_local_blocks", "index_topk_blocks")
+    c.ignore("index_local_blocks")  # they take some of the best blocks' places
     types = c.texts("layer_types", length=count)
     marks = nested.wholes("sparse_attention_freq", length=count)
     indexed = [bool(mark) for mark in marks or [0] * count]
@@ -223,6 +223,8 @@ def minimax_m3_vl_text(c: Keys) -> Model:
     size = nested.whole("sparse_index_dim", default=c.whole("index_head_dim", default=128))
     indexer = Indexer(hidden_size=hidden, query_inputs=hidden, heads=heads, head_dim=size, key_norm="rms",
                       query_norm=True, head_weights=False)  # fmt: skip
+    block = nested.whole("sparse_block_size", default=c.whole("index_block_size", default=128))
+    best = nested.whole("sparse_topk_blocks", default=c.whole("index_topk_blocks", default=16))
     chosen = by_types(c, count, after_first(c, count))
     traits = Traits(qk_norm="head")
     shared = c.whole("shared_intermediate_size")
@@ -233,7 +235,8 @@ def minimax_m3_vl_text(c: Keys) -> Model:
     def layer(index: int) -> Layer:
         channel = routed if chosen[index] else plain
         word = "indexed_attention" if indexed[index] else "full_attention"
-        parts = (norms, own, *((indexer,) if indexed[index] else ()), *((channel,) if channel else ()))
+        mixer = (replace(own, selected=block * best), indexer) if indexed[index] else (own,)
+        parts = (norms, *mixer, *((channel,) if channel else ()))
         return Layer(kind=f"{word} + experts" if chosen[index] else word, parts=parts)
 
     return decoder(c, traits, layer)

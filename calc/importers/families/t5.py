@@ -43,14 +43,17 @@ def _t5(c: Keys, *, every_layer: bool = False, wide: bool = False, routed: bool 
     """Two stacks by T5's keys."""
     hidden, heads, inner = c.whole("d_model"), c.whole("num_heads"), c.whole("d_ff")
     buckets = c.whole("relative_attention_num_buckets", default=32)
-    gated = c.text("feed_forward_proj", default="relu").startswith("gated") and not routed
-    network = FeedForward(hidden_size=hidden, intermediate_size=inner, gated=gated)
+    projection = c.text("feed_forward_proj", default="relu")
+    gated = projection.startswith("gated") and not routed
+    function = projection.removeprefix("gated-")
+    network = FeedForward(hidden_size=hidden, intermediate_size=inner, gated=gated,
+                          activation="gelu_new" if gated and function == "gelu" else function)  # fmt: skip
     layers: dict[Side, list[Layer]] = {}
     for side in SIDES:
         decodes = side == "decoder"
         count = c.layers("num_decoder_layers", "num_layers") if decodes else c.layers("num_layers")
         attention = Attention(hidden_size=hidden, num_attention_heads=heads, num_key_value_heads=heads,
-                              head_dim=c.whole("d_kv"), causal=decodes)  # fmt: skip
+                              head_dim=c.whole("d_kv"), causal=decodes, positions="none", low_softmax=True)  # fmt: skip
         cross = (replace(attention, cross=True),) if decodes else ()
         step = _sparse_step(c, side, count) if routed else 0
         layers[side] = []
