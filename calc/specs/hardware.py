@@ -37,6 +37,9 @@ class Hardware:
                                            doc="device to host: type, bandwidth [byte/s]")  # fmt: skip
     network: float | None = key("bytes/s?", None, doc="network bandwidth per device [byte/s]")
     power: float | None = key("watts?", None, doc="thermal design power [W]")
+    efficiency: str = key(
+        "name", "generic", doc="generation in configs/efficiency.yaml: what share of its peaks it reaches"
+    )
     compute_units: float | None = key("count?", None, doc="multiprocessors, compute units or cores")
     l2_cache: float | None = key("bytes?", None, doc="last-level cache [byte]")
     node: str | None = key("name?", None, doc="usual node, a name in configs/clusters")
@@ -87,6 +90,7 @@ class Cluster:
     host_cores: float | None = key("count?", None, doc="host cores per node")
     nvme: dict[str, Any] | None = key("mapping?", None, entries=NVME,
                                       doc="capacity [byte], read and write [byte/s] per node")  # fmt: skip
+    mtbf: float | None = key("seconds?", None, minimum=1, doc="mean time between failures of one device [s]")
     derived: dict[str, Any] | None = key("mapping?", None, doc="figures that no source states, and from what they are")
     notes: Any = key("any", None, doc="what bites")
     sources: Any = key("any", None, doc="where the figures are from")

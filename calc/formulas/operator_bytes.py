@@ -1,0 +1,263 @@
+"""Bytes that memory-bound operators read and write, per token or per parameter.
+
+Fused kernels read each input and write each output once. Eager ones take several kernels for it: the composer
+multiplies by the software's `passes`.
+"""
+
+from __future__ import annotations
+
+from calc.xp import Number
+
+LOSS_PASSES = {"full": 28.0, "chunked": 28.0, "fused": 4.0}
+"""Bytes per logit, forward and backward. Full: 16-bit logits to 32 bits (6), softmax (8), its gradient (8), back to 16
+bits (6). Fused: read once, gradient written in place."""
+
+
+def norm_bytes(hidden: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
+    """Bytes of a normalization, per token.
+
+    Equation
+    --------
+    bytes = 2 * hidden * element_bytes; backward 3 (input and gradient in, gradient out)
+
+    Parameters
+    ----------
+    hidden : Number
+        Width that is normalized [1].
+    element_bytes : Number
+        Bytes per element [byte].
+    backward : bool
+        The backward pass in place of the forward one.
+
+    Source
+    ------
+    Derived from the operator's inputs and outputs.
+
+    Examples
+    --------
+    >>> norm_bytes(4096)
+    16384
+    """
+    return (3 if backward else 2) * hidden * element_bytes
+
+
+def residual_bytes(hidden: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
+    """Bytes of adding a part's output to the residual stream, per token.
+
+    Equation
+    --------
+    bytes = 3 * hidden * element_bytes, backward too (two gradients meet)
+
+    Parameters
+    ----------
+    hidden : Number
+        Residual stream [1].
+    element_bytes : Number
+        Bytes per element [byte].
+    backward : bool
+        The backward pass in place of the forward one.
+
+    Source
+    ------
+    Derived from the operator's inputs and outputs.
+    """
+    return 3 * hidden * element_bytes
+
+
+def activation_bytes(inner: Number, element_bytes: Number = 2, *, gated: bool = True,
+                     backward: bool = False) -> Number:  # fmt: skip
+    """Bytes of a feed-forward activation, per token.
+
+    Equation
+    --------
+    bytes = 3 * inner * element_bytes gated (gate and up in, product out), 2 plain; backward 5 and 3
+
+    Parameters
+    ----------
+    inner : Number
+        Inner width on this device; of all experts that a token takes [1].
+    element_bytes : Number
+        Bytes per element [byte].
+    gated : bool
+        Whether two projections are multiplied.
+    backward : bool
+        The backward pass in place of the forward one.
+
+    Source
+    ------
+    Derived from the operator's inputs and outputs.
+    """
+    tensors = (5 if backward else 3) if gated else (3 if backward else 2)
+    return tensors * inner * element_bytes
+
+
+def dropout_bytes(hidden: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
+    """Bytes of dropout, per token: the tensor in and out, and a mask of one byte.
+
+    Equation
+    --------
+    bytes = hidden * (2 * element_bytes + 1)
+
+    Parameters
+    ----------
+    hidden : Number
+        Width of the tensor [1].
+    element_bytes : Number
+        Bytes per element [byte].
+    backward : bool
+        The backward pass in place of the forward one; it moves the same.
+
+    Source
+    ------
+    Korthikanti et al. 2022, arXiv 2205.05198, section 4.1: masks take one byte.
+    """
+    return hidden * (2 * element_bytes + 1)
+
+
+def rotary_bytes(query: Number, keys: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
+    """Bytes of rotating queries and keys, per token.
+
+    Equation
+    --------
+    bytes = 2 * (query + keys) * element_bytes, forward and backward
+
+    Parameters
+    ----------
+    query, keys : Number
+        Width of all query heads and of all key heads on this device [1].
+    element_bytes : Number
+        Bytes per element [byte].
+    backward : bool
+        The backward pass in place of the forward one; it moves the same.
+
+    Source
+    ------
+    Derived from the operator's inputs and outputs.
+    """
+    return 2 * (query + keys) * element_bytes
+
+
+def router_bytes(hidden: Number, experts: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
+    """Bytes of choosing experts, per token: the residual stream, and three passes over 32-bit scores.
+
+    Equation
+    --------
+    bytes = hidden * element_bytes + 3 * 4 * experts; backward 2 * hidden
+
+    Parameters
+    ----------
+    hidden : Number
+        Residual stream [1].
+    experts : Number
+        Experts scored [1].
+    element_bytes : Number
+        Bytes per element [byte].
+    backward : bool
+        The backward pass in place of the forward one.
+
+    Source
+    ------
+    Derived: scores, softmax or sigmoid, choice.
+    """
+    return (2 if backward else 1) * hidden * element_bytes + 12 * experts
+
+
+def permute_bytes(hidden: Number, experts_per_token: Number, element_bytes: Number = 2, *,
+                  backward: bool = False) -> Number:  # fmt: skip
+    """Bytes of ordering tokens by expert and back, per token.
+
+    Equation
+    --------
+    bytes = hidden * element_bytes * (1 + experts_per_token) for each way
+
+    Parameters
+    ----------
+    hidden : Number
+        Residual stream [1].
+    experts_per_token : Number
+        Copies of each token, padding of capacities included [1].
+    element_bytes : Number
+        Bytes per element [byte].
+    backward : bool
+        The backward pass in place of the forward one; it moves the same.
+
+    Source
+    ------
+    Derived: one copy read and k written; k read and one written.
+    """
+    return 2 * hidden * element_bytes * (1 + experts_per_token)
+
+
+def embedding_bytes(hidden: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
+    """Bytes of looking up embeddings, per token.
+
+    Equation
+    --------
+    bytes = 2 * hidden * element_bytes; backward 3 (gradients are added to the table)
+
+    Parameters
+    ----------
+    hidden : Number
+        Residual stream [1].
+    element_bytes : Number
+        Bytes per element [byte].
+    backward : bool
+        The backward pass in place of the forward one.
+
+    Source
+    ------
+    Derived from the operator's inputs and outputs.
+    """
+    return (3 if backward else 2) * hidden * element_bytes
+
+
+def loss_bytes(vocabulary: Number, kind: str = "full") -> Number:
+    """Bytes of softmax and loss over the vocabulary, forward and backward, per token.
+
+    Equation
+    --------
+    bytes = vocabulary * 28 (full, chunked) or 4 (fused)
+
+    Parameters
+    ----------
+    vocabulary : Number
+        Logits on this device [1].
+    kind : str
+        full, chunked or fused.
+
+    Source
+    ------
+    Derived from torch's cross-entropy in 32 bits; fused: Hsu et al. 2024 (Liger), arXiv 2410.10989.
+    """
+    return vocabulary * LOSS_PASSES[kind]
+
+
+def optimizer_bytes(weight_bytes: Number = 2, gradient_bytes: Number = 2, master_bytes: Number = 4,
+                    state_bytes: Number = 8) -> Number:  # fmt: skip
+    """Bytes of an optimizer's step, per parameter that the device updates.
+
+    Equation
+    --------
+    bytes = gradient_bytes + weight_bytes + 2 * (master_bytes + state_bytes)
+
+    Parameters
+    ----------
+    weight_bytes : Number
+        Of the weights that are cast from the master for the next step; 0 where there is no master [byte].
+    gradient_bytes : Number
+        Of the gradients that are read [byte].
+    master_bytes : Number
+        Of the copy that is updated, read and written: the weights themselves where there is no other [byte].
+    state_bytes : Number
+        Of the moments, read and written [byte].
+
+    Source
+    ------
+    Derived; mixed-precision AdamW reads and writes 28 bytes.
+
+    Examples
+    --------
+    >>> optimizer_bytes()
+    28
+    """
+    return gradient_bytes + weight_bytes + 2 * (master_bytes + state_bytes)
