@@ -1,4 +1,4 @@
-"""Speed and memory: start-up, estimates per second. Run it before and after a change to a hot path.
+"""Speed and memory: start-up, estimates per second, plans per second. Run it before and after a change to a hot path.
 
 python benchmarks/run.py
 """
@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+
+from training import measure
 
 RUNS = 15
 MEMORY = "import resource, sys; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
@@ -48,6 +50,10 @@ def startup() -> None:
         ("llm-calc fit llama-3.1-8b rtx-4090 (q4_k_m)",
          [*calc, "fit", "llama-3.1-8b", "rtx-4090", "--weight-format", "q4_k_m"]),
         ("llm-calc fit qwen3-32b (all devices)", [*calc, "fit", "qwen3-32b"]),
+        ("llm-calc train llama-3.1-70b (64 h100)",
+         [*calc, "train", "llama-3.1-70b", "h100-sxm", "--devices", "64", "--tp", "8", "--zero", "1"]),
+        ("llm-calc train deepseek-v3 (2048 h800)",
+         [*calc, "train", "deepseek-v3", "h800-sxm", "--devices", "2048", "--pp", "16", "--ep", "64", "--zero", "1"]),
     ):  # fmt: skip
         time_ = seconds(command)
         print(f"{name:46}{time_ * 1e3:8.1f}{time_ / bare:8.2f}{peak_memory(command):8.1f}")
@@ -83,3 +89,5 @@ def estimates() -> None:
 if __name__ == "__main__":
     startup()
     estimates()
+    print()
+    measure()

@@ -1,4 +1,4 @@
-"""Memory of large language models, before money is spent on GPUs: the Python side of `llm-calc`.
+"""Memory, speed and cost of large language models, before money is spent on GPUs: the Python side of `llm-calc`.
 
 >>> from calc import estimate, load_scenario
 >>> found = estimate(load_scenario({"model": "llama-3.1-70b", "hardware": "h100-sxm", "devices": 4}))
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from calc.errors import CalcError
     from calc.formulas.parameters import parameters
     from calc.scenario import Scenario
+    from calc.training.compose import TrainingEstimate
 
 __all__ = [
-    "CalcError", "Estimate", "Scenario", "as_dict", "estimate", "explain", "load_hardware", "load_model",
-    "load_scenario", "parameters", "render",
+    "CalcError", "Estimate", "Scenario", "TrainingEstimate", "as_dict", "estimate", "explain", "load_hardware",
+    "load_model", "load_scenario", "parameters", "render",
 ]  # fmt: skip
 
 _PLACES = {
-    "CalcError": "calc.errors", "Estimate": "calc.composer", "Scenario": "calc.scenario", "as_dict": "calc.api",
+    "CalcError": "calc.errors", "Estimate": "calc.composer", "Scenario": "calc.scenario",
+    "TrainingEstimate": "calc.training.compose", "as_dict": "calc.api",
     "estimate": "calc.composer", "explain": "calc.api", "load_hardware": "calc.api", "load_model": "calc.api",
     "load_scenario": "calc.api", "parameters": "calc.formulas.parameters", "render": "calc.api",
 }  # fmt: skip

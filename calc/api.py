@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calc import load, scenario_file
 from calc.architecture.model import Model
@@ -14,6 +14,9 @@ from calc.errors import FileError
 from calc.ledger import Term
 from calc.scenario import Scenario
 from calc.specs.hardware import Hardware
+
+if TYPE_CHECKING:
+    from calc.training.compose import TrainingEstimate
 
 
 def load_scenario(source: str | Path | Mapping[str, Any]) -> Scenario:
@@ -47,7 +50,7 @@ def load_hardware(name: str | Path) -> Hardware:
     return load.hardware(str(name))
 
 
-def explain(estimate: Estimate, term: str) -> Term:
+def explain(estimate: Estimate | TrainingEstimate, term: str) -> Term:
     """A term of an estimate: value, low and high, formula, inputs, source, and the terms it is made of.
 
     Examples
@@ -62,14 +65,14 @@ def explain(estimate: Estimate, term: str) -> Term:
     return find(ledger(estimate), term)
 
 
-def as_dict(estimate: Estimate) -> dict[str, Any]:
-    """An estimate as `--format json` writes it: plain bytes, keys that stay."""
+def as_dict(estimate: Estimate | TrainingEstimate) -> dict[str, Any]:
+    """An estimate as `--format json` writes it: plain bytes and seconds, keys that stay."""
     from calc.reports.as_json import as_dict as contract
 
     return contract(estimate)
 
 
-def render(estimate: Estimate, form: str = "table", units: str = "GiB") -> str:
+def render(estimate: Estimate | TrainingEstimate, form: str = "table", units: str = "GiB") -> str:
     """An estimate as text: `form` is table, json, csv or markdown, `units` GiB or GB."""
     from calc.reports.render import estimates
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from calc import constraints
-from calc.composer import Estimate, estimate
+from calc.composer import Estimate, inference_estimate
 from calc.errors import LayoutError
 from calc.scenario import Scenario
 from calc.solve import fewest_devices
@@ -38,7 +38,7 @@ def holding(scenarios: list[Scenario], top: int) -> list[Estimate]:
         raise refused
     results: list[Estimate] = []
     for scenario in sorted(found, key=_rank):
-        answer = estimate(scenario)
+        answer = inference_estimate(scenario)
         if answer.feasible:
             results.append(answer)
         if len(results) == top:

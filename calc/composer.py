@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from calc import solve, suggest
-from calc.errors import BadValueError
 from calc.ledger import Term
 from calc.memory import InferenceMemory, StageMemory, deploy, problems
 from calc.memory.placement import Deployment
 from calc.scenario import Scenario
 from calc.specs.plan import Layout
 from calc.xp import Number
+
+if TYPE_CHECKING:
+    from calc.training.compose import TrainingEstimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,8 @@ class Estimate:
         return self.scenario.usable_bytes
 
 
-def estimate(scenario: Scenario) -> Estimate:
-    """The estimate of a scenario.
+def estimate(scenario: Scenario) -> Estimate | TrainingEstimate:
+    """The estimate of a scenario: of memory for task infer, of memory, time and cost for pretrain and finetune.
 
     Raises
     ------
@@ -68,7 +71,20 @@ def estimate(scenario: Scenario) -> Estimate:
         It can't be laid out, or names a format that doesn't exist.
     """
     if scenario.task != "infer":
-        raise BadValueError(f"task {scenario.task} is not estimated by this version; task infer is")
+        from calc.training.compose import training_estimate  # `fit` needs none of what training is made of
+
+        return training_estimate(scenario)
+    return inference_estimate(scenario)
+
+
+def inference_estimate(scenario: Scenario) -> Estimate:
+    """The estimate of a deployment.
+
+    Raises
+    ------
+    CalcError
+        It can't be laid out, or names a format that doesn't exist.
+    """
     deployment, notes = deploy(scenario)
     memory = InferenceMemory(deployment)
     inference = scenario.inference

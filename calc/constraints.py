@@ -4,7 +4,7 @@ values nearest to what was asked, and the mask for a search over arrays of plans
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 
 from calc.architecture.model import Model, weights_of
@@ -26,6 +26,12 @@ class Facts:
     experts: int
     """Greatest common divisor of the routed experts of all layers; 0 without any."""
     devices: int
+    sequence: Number = 0
+    """Tokens of a sequence; 0 where none is trained on."""
+    ends: int = 0
+    """Ends of the model (embedding, head) that take a layer's place in a pipeline."""
+    uneven: bool = False
+    """Whether chunks may hold differing numbers of layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,19 +126,75 @@ RULES = (
     ),
 )  # fmt: skip
 
+TRAINING_RULES = (
+    *RULES,
+    Rule(
+        name="chunks_divide_layers", axis="parallel.virtual_pipeline",
+        holds=lambda plan, f: (plan.virtual == 1) | f.uneven
+        | ((f.layers + f.ends) % (plan.pipeline * plan.virtual) == 0),
+        sentence=lambda plan, f: f"{f.layers} layers are not a multiple of pipeline {plan.pipeline} x virtual_pipeline "
+        f"{plan.virtual}",
+        legal=lambda plan, f: [n // plan.pipeline for n in divisors(f.layers + f.ends) if n % plan.pipeline == 0]
+        or [1],
+    ),
+    Rule(
+        name="chunks_need_stages", axis="parallel.virtual_pipeline",
+        holds=lambda plan, f: (plan.virtual == 1) | (plan.pipeline > 1),
+        sentence=lambda plan, f: f"virtual_pipeline {plan.virtual} needs pipeline above 1",
+        legal=lambda plan, f: [1],
+    ),
+    Rule(
+        name="batch_divides", axis="training.global_batch_size",
+        holds=lambda plan, f: plan.global_batch % (plan.data * plan.micro_batch) == 0,
+        sentence=lambda plan, f: f"global_batch_size {plan.global_batch} is not a multiple of data {plan.data} x "
+        f"micro_batch_size {plan.micro_batch}",
+        legal=lambda plan, f: _multiples(plan.data * plan.micro_batch, plan.global_batch),
+    ),
+    Rule(
+        name="context_divides_sequence", axis="parallel.context",
+        holds=lambda plan, f: f.sequence % plan.context == 0,
+        sentence=lambda plan, f: f"context {plan.context} does not divide the {f.sequence} tokens of a sequence",
+        legal=lambda plan, f: [n for n in divisors(int(f.sequence)) if n <= 4 * plan.context],
+    ),
+)  # fmt: skip
 
-def check(layout: Layout, known: Facts) -> None:
+
+def _multiples(step: int, near: int) -> list[int]:
+    """The multiples of a number around another."""
+    below = near // step * step
+    return [n for n in (below, below + step) if n]
+
+
+WITHOUT_DATA = (
+    "tensor_divides_heads",
+    "pipeline_within_layers",
+    "expert_divides_experts",
+    "expert_tensor_divides_expert",
+)
+"""Rules that can be told before the number of replicas is known."""
+AXES = {"devices": "devices", "virtual_pipeline": "virtual", "global_batch_size": "global_batch"}
+"""Scenario key -> field of a layout, where they differ."""
+
+
+def check(layout: Layout, known: Facts, rules: tuple[Rule, ...] = RULES) -> None:
     """Raise one error that names every broken rule with the legal values nearest to what was asked."""
-    broken = [rule for rule in RULES if not rule.holds(layout, known)]
-    if not broken:
-        return
+    broken = broken_rules(layout, known, rules)
+    if broken:
+        raise LayoutError("; ".join(broken))
+
+
+def broken_rules(layout: Layout, known: Facts, rules: tuple[Rule, ...] = RULES) -> list[str]:
+    """A sentence for each rule that a layout breaks, with the legal values nearest to what was asked."""
     lines = []
-    for rule in broken:
-        asked = layout.devices if rule.axis == "devices" else getattr(layout, rule.axis.rpartition(".")[2])
+    for rule in rules:
+        if rule.holds(layout, known):
+            continue
+        key = rule.axis.rpartition(".")[2]
+        asked = getattr(layout, AXES.get(key, key))
         near = sorted(sorted(rule.legal(layout, known), key=lambda value: abs(value - asked))[:4])
         hint = f"; {rule.axis} could be {', '.join(map(str, near))}" if near else ""
         lines.append(f"{rule.sentence(layout, known)}{hint}")
-    raise LayoutError("; ".join(lines))
+    return lines
 
 
 def layout(scenario: Scenario) -> tuple[Layout, tuple[str, ...]]:
@@ -145,21 +207,59 @@ def layout(scenario: Scenario) -> tuple[Layout, tuple[str, ...]]:
     given = [plan.data, plan.tensor, plan.pipeline]
     if scenario.task == "infer" and all(degree is None for degree in given) and plan.context == plan.expert == 1:
         return _inferred(scenario)
+    decided, devices = _decided(scenario)
+    check(decided, facts(scenario.model, devices))
+    return decided, ()
+
+
+def training_layout(scenario: Scenario) -> tuple[Layout, int, tuple[str, ...]]:
+    """Every degree of a training plan decided and checked, the ends that take a layer's place in the pipeline (2 where
+    embedding and head do), and notes on what was derived.
+
+    Layers that aren't a multiple of pipeline x virtual_pipeline may be one with embedding and head counted as layers,
+    where the software can do that (Megatron-LM's account_for_embedding_in_pipeline_split and
+    account_for_loss_in_pipeline_split).
+    """
+    plan, training = scenario.parallel, scenario.training
+    assert training is not None, "composer.estimate asks for a training section"
+    decided, devices = _decided(scenario)
+    batch = training.global_batch_size or decided.data * training.micro_batch_size
+    decided = replace(decided, virtual=plan.virtual_pipeline, micro_batch=training.micro_batch_size, global_batch=batch)
+    known = replace(facts(scenario.model, devices), sequence=training.sequence_length)
+    notes = []
+    if training.global_batch_size is None:
+        notes.append(f"global_batch_size is {batch}: data x micro_batch_size, since none was given")
+    chunks = decided.pipeline * decided.virtual
+    if plan.uneven:
+        known = replace(known, uneven=True)
+    if decided.virtual > 1 and known.layers % chunks and (known.layers + 2) % chunks == 0:
+        known = replace(known, ends=2)
+        notes.append(f"{known.layers} layers over {decided.pipeline} stages x {decided.virtual} chunks with embedding "
+                     "and head each in a layer's place")  # fmt: skip
+    check(decided, known, TRAINING_RULES)
+    per = scenario.sequences
+    if per > 1:
+        notes.append(f"a sample is {per} sequences: {batch * per} of them per optimizer step")
+        decided = replace(decided, micro_batch=per * decided.micro_batch, global_batch=per * batch)
+    return decided, known.ends, tuple(notes)
+
+
+def _decided(scenario: Scenario) -> tuple[Layout, int]:
+    """The degrees as given, `data` from the devices, and the number of devices."""
+    plan = scenario.parallel
     tensor, pipeline = plan.tensor or 1, plan.pipeline or 1
     inner = tensor * pipeline * plan.context
     devices = scenario.devices or (plan.data or 1) * inner
-    data = plan.data
-    if data is None:
-        if devices % inner:
-            near = sorted({max(inner, devices // inner * inner), (devices // inner + 1) * inner})
-            raise LayoutError(f"{devices} devices is not a multiple of tensor {tensor} x pipeline {pipeline} x context "
-                              f"{plan.context} = {inner}; devices could be {' or '.join(map(str, near))}")  # fmt: skip
-        data = devices // inner
     expert_tensor = plan.expert_tensor or (1 if plan.expert > 1 else tensor)
-    decided = Layout(data=data, tensor=tensor, pipeline=pipeline, context=plan.context, expert=plan.expert,
-                     expert_tensor=expert_tensor)  # fmt: skip
-    check(decided, facts(scenario.model, devices))
-    return decided, ()
+    decided = Layout(data=plan.data or devices // inner, tensor=tensor, pipeline=pipeline, context=plan.context,
+                     expert=plan.expert, expert_tensor=expert_tensor)  # fmt: skip
+    if plan.data is None and devices % inner:
+        near = sorted({max(inner, devices // inner * inner), (devices // inner + 1) * inner})
+        line = (f"{devices} devices is not a multiple of tensor {tensor} x pipeline {pipeline} x context {plan.context} "
+                f"= {inner}; devices could be {' or '.join(map(str, near))}")  # fmt: skip
+        others = tuple(rule for rule in RULES if rule.name in WITHOUT_DATA)
+        raise LayoutError("; ".join([*broken_rules(decided, facts(scenario.model, devices), others), line]))
+    return decided, devices
 
 
 def _inferred(scenario: Scenario) -> tuple[Layout, tuple[str, ...]]:

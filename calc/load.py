@@ -11,16 +11,22 @@ import os
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calc.architecture.model import Model
 from calc.configs import configs_dir, normal, records
 from calc.documents import Document, is_file, is_folder, load_file, load_yaml, read_text
 from calc.errors import BadValueError, CalcError, FileError, MissingFactError, UnknownNameError, plain, shown, unknown
+from calc.specs.efficiency import Efficiency
 from calc.specs.fields import read
 from calc.specs.hardware import Cluster, Hardware
 from calc.specs.software import ASSUMED, Assumed, Software
 from calc.units import parse
+
+if TYPE_CHECKING:
+    from calc.specs.optimizer import Optimizer
+    from calc.specs.recipe import Precision, Recipe
+    from calc.specs.training_profile import TrainingProfile
 
 KINDS = ("models", "hardware", "clusters")
 
@@ -248,3 +254,86 @@ def _below(document: Document, path: tuple[str, ...]) -> dict[Any, int]:
     """Line numbers of what lies below a path, as paths from there."""
     size = len(path)
     return {place[size:]: line for place, line in document.lines.items() if place[:size] == path}
+
+
+def optimizer(name: str) -> Optimizer:
+    """The optimizer of a catalogue name or alias; `galore-rank1024` sets the rank of `galore`."""
+    from calc.specs.optimizer import optimizer_named  # `fit` needs none of these classes, and each costs a millisecond
+
+    return optimizer_named(name)
+
+
+def optimizer_names() -> list[str]:
+    """Names of the optimizers, as the catalogue orders them."""
+    from calc.specs.optimizer import optimizer_names as found
+
+    return found()
+
+
+def recipe(name: str) -> Recipe:
+    """What is stored of each trained weight, by a catalogue name or alias."""
+    from calc.specs.recipe import recipe_named
+
+    return recipe_named(name)
+
+
+def recipe_names() -> list[str]:
+    """Names of the precision recipes, as the catalogue orders them."""
+    from calc.specs.recipe import recipe_names as found
+
+    return found()
+
+
+def precision(name: str) -> Precision:
+    """What a format of matrix multiplications adds to the weights stored."""
+    from calc.specs.recipe import precision_named
+
+    return precision_named(name)
+
+
+def training_profile(software_: Software) -> TrainingProfile:
+    """How a framework trains: the record of its name in the section `training`, less what `software_.training` sets."""
+    from calc.specs import training_profile as profiles  # `fit` needs none of it
+
+    return profiles.training_profile(software_)
+
+
+def efficiency_names() -> list[str]:
+    """Names of the device generations whose efficiency is on record."""
+    return list(records("efficiency.yaml").names("generations"))
+
+
+@lru_cache(maxsize=32)
+def efficiency(name: str) -> Efficiency:
+    """What share of its peaks a device generation reaches.
+
+    A record with `like` has the keys of the one it names, but for those that it sets itself; mappings are merged, tiles
+    apart. That a generation is measured isn't taken over.
+    """
+    data, document = _generation(name)
+    found = read(Efficiency, document, (name,), data={**data, "name": name})
+    try:
+        _ = found.shapes
+    except CalcError as error:
+        raise error.at(document.place((name, "tiles"))) from None
+    return found
+
+
+def _generation(name: str) -> tuple[dict[str, Any], Document]:
+    """A generation's keys, those it takes over included, and the document of its own."""
+    names_ = efficiency_names()
+    if name not in names_:
+        raise unknown("efficiency", name, names_)
+    document = records("efficiency.yaml").record("generations", name)
+    own = dict(document.data[name])
+    like = own.pop("like", None)
+    if like is None:
+        return own, document
+    if like not in names_ or names_.index(like) >= names_.index(name):
+        raise unknown("efficiency", like, names_[: names_.index(name)], document.place((name, "like")))
+    base, _ = _generation(like)
+    base.pop("measured", None)
+    for key in ("matmul", "attention", "sources"):
+        if isinstance(own.get(key), dict):
+            own[key] = {**base.get(key, {}), **own[key]}
+    return {**base, **own}, document

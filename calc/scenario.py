@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from calc.architecture.model import Model
 from calc.specs.hardware import Cluster, Hardware
 from calc.specs.plan import Parallel
+from calc.specs.run import Cost, Reliability
 from calc.specs.software import Software
 from calc.specs.workload import Inference, Training
 
+if TYPE_CHECKING:  # what `fit` needs no classes of
+    from calc.specs.efficiency import Efficiency
+    from calc.specs.rl import RL
+    from calc.specs.training_profile import TrainingProfile
+
 TASKS = ("pretrain", "finetune", "infer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """Tuning on preferences or rewards, with every name resolved."""
+
+    rl: RL
+    models: Mapping[str, Model] = field(default_factory=dict)
+    """Role -> its model, where it isn't one of the policy's own size."""
+    engine: Software | None = None
+    """What generates responses; None where nothing does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +49,14 @@ class Scenario:
     parallel: Parallel
     inference: Inference = field(default_factory=Inference)
     training: Training | None = None
+    profile: TrainingProfile | None = None
+    """How the software trains; None where nothing is trained."""
+    efficiency: Efficiency | None = None
+    """What share of its figures the device reaches; None where no time is asked for."""
+    cost: Cost = field(default_factory=Cost)
+    reliability: Reliability = field(default_factory=Reliability)
+    tuning: Tuning | None = None
+    """The `rl` section; None where the data are all there is to learn from."""
     reserved: float = 0.0
     """Memory already in use on each device [byte]."""
     text_only: bool = False
@@ -38,6 +65,11 @@ class Scenario:
     """Model and device as they were written, to write them again; None where one is an inline mapping."""
     notes: tuple[str, ...] = ()
     """What was inferred while reading it."""
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of one sample of a batch: two where it is a pair of chosen and rejected."""
+        return 1 if self.tuning is None else self.tuning.rl.how.sequences
 
     @property
     def total_bytes(self) -> float:

@@ -12,18 +12,19 @@ from calc import load
 from calc.architecture.model import Model
 from calc.documents import Document, load_file
 from calc.errors import BadValueError, CalcError, FileError, shown, unknown
-from calc.scenario import TASKS, Scenario
+from calc.scenario import TASKS, Scenario, Tuning
 from calc.specs.fields import read
 from calc.specs.formats import format_named, kv_format_named
 from calc.specs.hardware import Cluster, Hardware
 from calc.specs.plan import Parallel
+from calc.specs.run import Cost, Reliability
 from calc.specs.workload import Inference, Training, kv_budget
 from calc.units import format_bytes, parse, parse_whole
 
 T = TypeVar("T")
 
-SECTIONS = ("parallel", "inference", "training")
-LATER_SECTIONS = ("cost", "reliability", "rl", "sweep")
+SECTIONS = ("parallel", "inference", "training", "cost", "reliability")
+LATER_SECTIONS = ("rl", "sweep")
 """Reserved by the contract: read and kept, used as their features come."""
 TOP_KEYS = ("schema", "name", "task", "model", "hardware", "cluster", "devices", "software", "reserved", "slice",
             "text_only", *SECTIONS, *LATER_SECTIONS)  # fmt: skip
@@ -75,16 +76,27 @@ def scenario_from(document: Document) -> Scenario:
         title = data.get("name")
         if not isinstance(title, str | int | float | None) or isinstance(title, bool):
             raise BadValueError(f"expected text, got {shown(title)}")
-    notes = [f"section {name} is read but not used by this task" for name in LATER_SECTIONS if name in data]
-    training = read(Training, document, ("training",)) if data.get("training") is not None else None
+    unused = [name for name in LATER_SECTIONS if name in data and not (name == "rl" and task != "infer")]
+    notes = [f"section {name} is read but not used by this task" for name in unused]
+    training = None
+    if task != "infer" or data.get("training") is not None:
+        training = read(Training, document, ("training",), data=data.get("training"))
+    trains = training is not None and task != "infer"
+    if trains:
+        _check_training(training, document)
+    tuning, training = _tuning(document, training, device) if trains and data.get("rl") else (None, training)
     inference = read(Inference, document, ("inference",), data=data.get("inference"))
     _check_inference(inference, document)
     inference = _within_limit(inference, found_model, data.get("inference") or {}, notes)
     parallel = read(Parallel, document, ("parallel",), data=data.get("parallel"))
+    cost = read(Cost, document, ("cost",), data=data.get("cost"))
+    reliability = read(Reliability, document, ("reliability",), data=data.get("reliability"))
     return Scenario(
-        name=str(title or f"{found_model.name} on {device.name}"), task=task, model=found_model,
+        profile=load.training_profile(profile) if trains else None,
+        efficiency=load.efficiency(device.efficiency or "generic") if trains else None, cost=cost, reliability=reliability, name=str(title or f"{found_model.name} on {device.name}"), task=task, model=found_model,
         hardware=device, cluster=node, devices=devices, software=profile, parallel=parallel, inference=inference,
-        training=training, reserved=reserved, text_only=text_only, notes=tuple(notes), asked=_asked(data),
+        training=training, tuning=tuning, reserved=reserved, text_only=text_only, notes=tuple(notes),
+        asked=_asked(data),
     )  # fmt: skip
 
 
@@ -96,6 +108,53 @@ def _within_limit(inference: Inference, model_: Model, given: dict[str, Any], no
         return inference
     notes.append(f"the context is the model's {limit:,} tokens, since none was given")
     return replace(inference, max_context=limit, output_length=min(inference.output_length, limit // 2))
+
+
+def _tuning(document: Document, training: Training | None, device: Hardware) -> tuple[Tuning, Training]:
+    """The `rl` section with its names resolved, and the training whose sequences it gives the length of."""
+    from calc.specs.rl import MODELS, POLICY, RL, Rollout, broken  # `fit` needs none of it
+
+    data = document.mapping()
+    given = data["rl"]
+    assert training is not None
+    if data.get("task") != "finetune":
+        raise BadValueError(f"is for task finetune, not {data.get('task')}", document.place(("rl",)))
+    rl = read(RL, document, ("rl",), data=given, extra=("rollout",))
+    rl = replace(rl, rollout=read(Rollout, document, ("rl", "rollout"), data=given.get("rollout")))
+    asked = data.get("training") or {}
+    for path, message in broken(
+        rl, set(given), set(given.get("rollout") or {}), adapter=training.adapter is not None,
+        global_batch=training.global_batch_size,
+        sequence_length=training.sequence_length if "sequence_length" in asked else None,
+    ):  # fmt: skip
+        raise BadValueError(message, document.place(("rl", *path)))
+    if rl.prompt_length is not None and rl.response_length is not None:
+        training = replace(training, sequence_length=rl.prompt_length + rl.response_length)
+    models = {}
+    for role in MODELS:
+        value = getattr(rl, role)
+        if value is None or value == POLICY or not rl.how.runs(role):
+            continue
+        with _placed(document, "rl", role):
+            if isinstance(value, dict):
+                models[role] = load.model_from(document, ("rl", role), data=value)
+            elif isinstance(value, bool) or not isinstance(value, str | int):
+                raise BadValueError(f"expected a name, a path, a mapping, {POLICY} or null, got {shown(value)}")
+            else:
+                models[role] = load.model(str(value))
+    for name, find, path in ((rl.frozen_format, format_named, ("frozen_format",)),
+                             (rl.rollout.weight_format, format_named, ("rollout", "weight_format")),
+                             (rl.rollout.kv_format, kv_format_named, ("rollout", "kv_format"))):  # fmt: skip
+        with _placed(document, "rl", *path):
+            if name is not None:
+                find(name)
+    engine = None
+    if rl.how.online:
+        with _placed(document, "rl", "rollout", "software"):
+            able = [name for name in load.software_names() if "infer" in load.software(name).tasks]
+            engine = load.software(_choice(rl.rollout.software, able, "engine"))
+            engine = engine.on(device.total_bytes or 0, tuple(device.peak))
+    return Tuning(rl=rl, models=models, engine=engine), training
 
 
 def _check_keys(document: Document) -> None:
@@ -111,6 +170,19 @@ def _check_keys(document: Document) -> None:
         with _placed(document, section):
             if not isinstance(data.get(section), dict | None):
                 raise BadValueError(f"expected a mapping of keys to values, got {shown(data[section])}")
+
+
+def _check_training(training: Training | None, document: Document) -> None:
+    """Names must mean something."""
+    assert training is not None
+    with _placed(document, "training", "optimizer"):
+        load.optimizer(training.optimizer)
+    with _placed(document, "training", "recipe"):
+        if training.recipe is not None:
+            load.recipe(training.recipe)
+    with _placed(document, "training", "base_format"):
+        if training.base_format is not None:
+            format_named(training.base_format)
 
 
 def _check_inference(inference: Inference, document: Document) -> None:

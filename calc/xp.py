@@ -18,6 +18,10 @@ Operation = Callable[..., Number]
 """A function of numbers."""
 
 
+LOADED, NUMPY = sys.modules, "numpy"
+"""Asked before each call of `is_array`, which takes three times as long."""
+
+
 def is_array(*values: Number) -> bool:
     """Whether any value is a numpy array; false at once while numpy isn't loaded."""
     numpy = sys.modules.get("numpy")
@@ -32,7 +36,7 @@ def is_array(*values: Number) -> bool:
 
 def maximum(first: Number, *others: Number) -> Number:
     """Elementwise largest."""
-    if is_array(first, *others):
+    if NUMPY in LOADED and is_array(first, *others):
         import numpy
 
         for other in others:
@@ -43,7 +47,7 @@ def maximum(first: Number, *others: Number) -> Number:
 
 def minimum(first: Number, *others: Number) -> Number:
     """Elementwise smallest."""
-    if is_array(first, *others):
+    if NUMPY in LOADED and is_array(first, *others):
         import numpy
 
         for other in others:
@@ -54,7 +58,7 @@ def minimum(first: Number, *others: Number) -> Number:
 
 def where(condition: Number, yes: Number, no: Number) -> Number:
     """`yes` where the condition holds, else `no`; both sides are evaluated."""
-    if is_array(condition, yes, no):
+    if NUMPY in LOADED and is_array(condition, yes, no):
         import numpy
 
         return numpy.where(condition, yes, no)
@@ -63,7 +67,7 @@ def where(condition: Number, yes: Number, no: Number) -> Number:
 
 def ceil(value: Number) -> Number:
     """Round up to a whole number."""
-    if is_array(value):
+    if NUMPY in LOADED and is_array(value):
         import numpy
 
         return numpy.ceil(value)
@@ -73,7 +77,7 @@ def ceil(value: Number) -> Number:
 def ceil_div(a: Number, b: Number) -> Number:
     """a / b rounded up. Exact for integers of any size; on arrays ceil(a / b), since integer
     floor division is 40 times slower there."""
-    if is_array(a, b):
+    if NUMPY in LOADED and is_array(a, b):
         import numpy
 
         return numpy.ceil(a / b)
@@ -89,7 +93,7 @@ def round_up(value: Number, multiple: Number) -> Number:
 
 def take(table: Sequence[float], index: Number) -> Number:
     """Entries of a table at whole-numbered places."""
-    if is_array(index):
+    if NUMPY in LOADED and is_array(index):
         import numpy
 
         return numpy.asarray(table, dtype=float)[index.astype(int)]
@@ -98,7 +102,7 @@ def take(table: Sequence[float], index: Number) -> Number:
 
 def log(value: Number) -> Number:
     """Natural logarithm."""
-    if is_array(value):
+    if NUMPY in LOADED and is_array(value):
         import numpy
 
         return numpy.log(value)
@@ -112,7 +116,7 @@ def highest(value: Number) -> float:
 
 def operations(*values: Number) -> tuple[Operation, Operation, Operation, Operation]:
     """`ceil`, `maximum`, `minimum` and `where` for these values, chosen once: for formulas of many steps."""
-    if is_array(*values):
+    if NUMPY in LOADED and is_array(*values):
         import numpy
 
         return numpy.ceil, numpy.maximum, numpy.minimum, numpy.where

@@ -177,11 +177,13 @@ FULL: dict[str, Any] = {
         "recipe": "mixed", "kernels": "fused", "loss": "full", "optimizer": "adamw", "recompute": ["core_attn", "mlp"],
         "recompute_layers": 2, "attention": "flash", "dropout": 0.1,
         "adapter": {"kind": "lora", "rank": 16, "targets": ["q", "k", "v", "o"]}, "base_format": "nf4",
+        "mean_length": "4k", "loss_chunks": 4, "mtp": False, "capacity_factor": 1.25, "expert_imbalance": 1.2,
     },
     "parallel": {
         "data": 2, "tensor": 2, "sequence": True, "pipeline": 1, "virtual_pipeline": 1, "schedule": "1f1b",
         "context": 1, "expert": 1, "expert_tensor": 2, "sharding": "zero1", "shard_group": 2,
-        "offload": ["optimizer", "parameters"], "offload_to": "nvme",
+        "offload": ["optimizer", "parameters"], "offload_to": "nvme", "uneven": False, "context_kind": "ring",
+        "zeropp": ["hpz"], "node_limit": 4,
     },
     "inference": {
         "weight_format": "bf16", "kv_format": "fp8", "input_length": "2k", "output_length": 512, "batch_size": 4,
@@ -189,7 +191,10 @@ FULL: dict[str, Any] = {
         "speculative": {"draft": "llama-3.2-1b", "length": 4, "acceptance": 0.8},
         "disaggregated": {"prefill_devices": 2, "decode_devices": 2},
     },
-    "cost": {"price": 2.5, "pue": 1.2}, "reliability": {"mtbf": "30 d"}, "rl": {"rollouts": 8},
+    "cost": {"price": 2.5, "pue": 1.2, "power_share": "85%", "carbon_intensity": 0.4},
+    "reliability": {"mtbf": "30 d", "checkpoint_interval": "1 h", "storage_bandwidth": "10 GB/s", "asynchronous": True,
+                    "restart": "10 min"},
+    "rl": {"rollouts": 8},
     "sweep": {"inference.batch_size": [1, 2, 4]},
 }  # fmt: skip
 """A scenario with every key of the contract, all legal."""

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CORE = {"errors", "units", "xp", "ledger"}
+CORE = {"errors", "units", "xp", "ledger", "memo"}
 NOUNS = {"specs", "architecture", "scenario"}
 MAY_IMPORT = {
     "errors": set(),
     "units": {"errors"},
     "xp": set(),
+    "memo": set(),
     "ledger": {"xp"},
     "documents": {"errors"},
     "configs": {"errors", "documents"},
@@ -24,13 +25,17 @@ MAY_IMPORT = {
     "formulas": CORE | {"specs", "architecture"},
     "constraints": CORE | NOUNS | {"formulas"},
     "memory": CORE | NOUNS | {"formulas", "constraints"},
+    "training": CORE | NOUNS | {"formulas", "constraints", "memory"},
     "solve": CORE | NOUNS | {"formulas", "constraints", "memory"},
     "suggest": CORE | NOUNS | {"formulas", "constraints", "memory"} | {"solve"},
-    "composer": CORE | NOUNS | {"formulas", "constraints", "memory", "solve", "suggest"},
+    "composer": CORE | NOUNS | {"formulas", "constraints", "memory", "training", "solve", "suggest"},
     "choose": CORE | NOUNS | {"constraints", "composer", "solve"},
-    "validate": CORE | NOUNS | {"documents", "scenario_file", "configs", "formulas", "memory", "solve", "load"},
-    "reports": CORE | NOUNS | {"documents", "scenario_file", "formulas", "composer", "load", "validate"},
-    "api": CORE | NOUNS | {"documents", "scenario_file", "composer", "load", "reports"},
+    "overlay": CORE | NOUNS | {"documents", "load"},
+    "validate": CORE | NOUNS | {"documents", "scenario_file", "configs", "formulas", "memory", "training", "solve", "load",
+                                "overlay"},
+    "calibrate": CORE | NOUNS | {"documents", "scenario_file", "formulas", "training", "load", "overlay", "validate"},
+    "reports": CORE | NOUNS | {"documents", "scenario_file", "formulas", "training", "composer", "load", "validate", "calibrate"},
+    "api": CORE | NOUNS | {"documents", "scenario_file", "composer", "load", "reports", "training"},
     "cli": None,  # the edge: anything
 }
 """Module or folder -> what it may import of `calc` besides itself."""
@@ -75,7 +80,7 @@ def test_pure_parts_do_no_input_or_output(path):
     """What is between the loaders and the reports neither prints nor opens files."""
     if part_of(path) not in (
         "formulas", "architecture", "specs", "ledger", "xp", "units", "scenario", "constraints", "memory", "solve",
-        "composer", "choose",
+        "composer", "choose", "training",
     ):  # fmt: skip
         return
     calls = {node.func.id for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -152,7 +152,7 @@ def test_devices_without_the_slice_asked_for_are_left_out(run):
          "Error: --set inference.batch_size: expected a number such as 512"),
         ([*FIT, "--set", "devices.x=1", "--devices", "2"],
          "Error: --set devices.x: devices holds a value, so it can't have x"),
-        ([*FIT, "--set", "task=pretrain"], "Error: task pretrain is not estimated by this version"),
+        ([*FIT, "--set", "task=pretrain"], "Error: --set task: fit is for task infer; llm-calc train estimates pretrain"),
         ([*FIT, "--set", "a=[[["], "Error: --set"),
         ([*FIT, "--format", "jsn"], "'jsn' is not one of 'table', 'json', 'csv', 'markdown'"),
         ([*FIT, "--units", "TB"], "'TB' is not one of 'GiB', 'GB'"),

@@ -75,7 +75,8 @@ def test_small_messages_take_the_tree():
 
 def test_pieces_wait_each():
     group = place(DGX, 1024, 1)
-    assert all_gather(1e9, group, 100) - all_gather(1e9, group) == pytest.approx(99 * (896 * 3e-6 + 127 * 12e-6))
+    assert all_gather(1e9, group, 100) - all_gather(1e9, group) == pytest.approx(
+        99 * (896 * DGX.efficiency.link_latency + 127 * DGX.efficiency.network_latency))  # fmt: skip
 
 
 def test_one_rank_exchanges_nothing():

@@ -22,13 +22,21 @@ from calc.importers.hf_config import read_config
 from calc.memory import InferenceMemory, deploy
 from calc.specs.format_records import ROLES
 from calc.specs.plan import Layout, Parallel
+from calc.specs.run import Cost, Reliability
 from calc.specs.workload import Inference, Training
 
 # keys and names
 
 
 @pytest.mark.parametrize(
-    ("section", "spec"), [("parallel", Parallel), ("inference", Inference), ("training", Training)]
+    ("section", "spec"),
+    [
+        ("parallel", Parallel),
+        ("inference", Inference),
+        ("training", Training),
+        ("cost", Cost),
+        ("reliability", Reliability),
+    ],
 )
 def test_the_contracts_keys_are_the_specs_fields(section, spec):
     assert set(FULL[section]) == {field.name for field in fields(spec)}
@@ -63,6 +71,24 @@ OPTIONS = [
     "--output-file",
 ]
 """The contract's option names, those that inference takes."""
+
+
+TRAINING_OPTIONS = [
+    "--devices", "--tp", "--pp", "--cp", "--ep", "--dp", "--vpp", "--zero", "--schedule", "--seq", "--micro-batch",
+    "--global-batch", "--tokens", "--sp", "--etp", "--cluster", "--precision", "--recipe", "--optimizer", "--recompute",
+    "--reserved", "--units", "--lora-rank", "--base-format", "--offload", "--offload-to", "--software", "--task",
+    "--set", "--format", "-o", "--output-file", "--price",
+]  # fmt: skip
+"""Those that training takes."""
+
+
+@pytest.mark.parametrize("verb", ["train", "explain"])
+def test_option_names_of_training(verb):
+    command = app.get_command(None, verb)
+    names = {name for option in command.params if isinstance(option, Option) for name in option.opts}
+    assert set(TRAINING_OPTIONS) <= names
+    if verb == "train":
+        assert "--save" in names
 
 
 @pytest.mark.parametrize("verb", ["fit", "explain"])
@@ -139,7 +165,7 @@ def test_a_part_declares_what_formulas_need(kind):
     assert parts, "no model of the catalogue has it: add one, or a configuration to UNCOMMON"
     for part in parts:
         names = [(weight.name, weight.role, weight.inputs, weight.outputs) for weight in part.weights()]
-        assert names or part.cache(), part
+        assert names or part.cache() or part.saved(), part
         assert part.weights() == part.weights(), "the same answer each time"
         assert part.width() >= 0
         for weight in part.weights():

@@ -23,7 +23,7 @@ from strategies import (
 
 from calc import load
 from calc.composer import estimate
-from calc.errors import BadValueError, UnknownNameError
+from calc.errors import UnknownNameError
 from calc.formulas.parameters import parameters
 from calc.memory import InferenceMemory, deploy
 from calc.reports import view
@@ -185,11 +185,6 @@ def test_notes_on_long_contexts():
     learned = replace(dense(), context_limit=2048, max_positions=2048)
     assert notes(learned, 4096) == ("4,096 tokens are more than the 2,048 learned positions",)
     assert notes(replace(dense(), max_positions=None), 10**7) == ()
-
-
-def test_tasks_of_later_issues_are_told_apart():
-    with pytest.raises(BadValueError, match="task pretrain is not estimated by this version"):
-        estimate(scenario(dense(), task="pretrain"))
 
 
 @given(st.integers(1, 10**5), st.integers(1, 300))

@@ -99,7 +99,7 @@ def test_all_rows_of_one_table_model_and_device_are_in_one_half():
 
 def test_both_halves_have_targets_of_each_counter():
     counts = Counter((row["half"], counter) for row in ROWS if row.get("reference") for counter in row["measured"])
-    for counter in ("allocated", "reserved", "allocated_by_rank", "unknown"):
+    for counter in ("allocated", "reserved", "allocated_by_rank", "shown"):
         assert min(counts["fit", counter], counts["check", counter]) >= 5, counts
 
 

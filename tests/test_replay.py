@@ -6,11 +6,15 @@ commit as the reason why they changed.
 
 import json
 
+import pytest
 from tools import replay
 
+TOPICS = [topic for topic, file in replay.FILES.items() if file.is_file()]
 
-def test_no_term_has_changed():
-    rows = replay.differences(replay.stored(), replay.now())
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_no_term_has_changed(topic):
+    rows = replay.differences(replay.stored(topic), replay.now(topic))
     table = "\n".join(rows[:40])
     assert not rows, f"{len(rows)} terms changed; the first:\n{table}\nstore them with tests/tools/replay.py --write"
 
@@ -19,7 +23,15 @@ def test_there_are_enough_and_the_file_is_small():
     found = replay.stored()
     assert len(found) >= 200
     assert len([terms for terms in found.values() if "error" not in terms]) >= 0.8 * len(found)
-    assert replay.FILE.stat().st_size < 1_000_000
+    assert replay.FILES["inference"].stat().st_size < 1_000_000
+
+
+def test_training_cases_cover_what_training_depends_on():
+    found = replay.now("training")
+    assert len(found) >= 50
+    assert len([terms for terms in found.values() if "error" not in terms]) >= 0.7 * len(found)
+    for terms in found.values():
+        json.dumps(terms, allow_nan=False)
 
 
 def test_differences_name_the_term():

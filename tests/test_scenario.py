@@ -49,7 +49,7 @@ def test_every_key_of_the_contract_is_taken():
     assert found.reserved == 2**30
     assert found.cluster.host_memory == 512e9
     assert found.notes == tuple(f"section {name} is read but not used by this task"
-                                for name in ("cost", "reliability", "rl", "sweep"))  # fmt: skip
+                                for name in ("rl", "sweep"))  # fmt: skip
     assert as_dict(estimate(found))["feasible"] is True
 
 
@@ -70,8 +70,7 @@ def test_an_empty_section_is_no_section(section):
     assert estimate(loaded(small(**{section: {}}))).feasible
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if path[0] not in ("model", "cost", "reliability", "rl",
-                                  "sweep")
+@pytest.mark.parametrize("path", [path for path in PATHS if path[0] not in ("model", "rl", "sweep")
                                   and path[-1] not in ("low", "high", "half")],
                                       ids=lambda path: ".".join(path))  # fmt: skip
 def test_an_unknown_key_at_any_level_is_named_with_the_nearest(path):
@@ -98,8 +97,7 @@ FREE = {("hardware", "price", "date"), ("hardware", "price", "source"), ("infere
 """Keys that take anything."""
 
 
-@pytest.mark.parametrize("path", [path for path in PATHS if path[0] not in ("cost", "reliability", "rl", "sweep",
-                         "model")],
+@pytest.mark.parametrize("path", [path for path in PATHS if path[0] not in ("rl", "sweep", "model")],
                          ids=lambda path: ".".join(path))  # fmt: skip
 def test_a_value_of_a_wrong_type_is_told_with_its_key(path):
     for value in ([[]], {"zz": []}, True, -1, "abc", [], [1], float("nan"), 10**40, "1e999", "\x00"):
@@ -177,7 +175,6 @@ def test_what_is_required_is_asked_for(path):
         ({"parallel": {"tensor": 5}},
          "tensor 5 does not divide the heads and inner widths (greatest common divisor 16); "
          "parallel.tensor could be 1, 2, 4, 8"),
-        ({"task": "pretrain"}, "task pretrain is not estimated by this version"),
     ],
 )  # fmt: skip
 def test_messages(changes, message):

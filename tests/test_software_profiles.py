@@ -8,10 +8,14 @@ from calc import load, scenario_file
 from calc.documents import Document
 from calc.errors import CalcError
 from calc.memory import InferenceMemory, deploy
+from calc.specs import training_profile as profiles
+from calc.specs.recipe import recipe_named
 from calc.specs.software import ASSUMED, Assumed
 
 MIB, GIB = 2**20, 2**30
 NAMES = load.software_names()
+ENGINES = [name for name in NAMES if "infer" in load.software(name).tasks]
+TRAINERS = [name for name in NAMES if "pretrain" in load.software(name).tasks]
 
 
 def memory_of(settings=None, **data):
@@ -47,7 +51,7 @@ def test_each_profile_applies_to_each_device(name):
         assert there.on(device.total_bytes, tuple(device.peak)) == there
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "deepseek-v3", "mamba-2.8b", "t5-base", "bert-base-uncased"])
 def test_each_profile_estimates_each_kind_of_model(name, model):
     found = memory_of(model=model, hardware="h100-sxm", software=name, inference={"max_context": 4096})
@@ -160,3 +164,81 @@ def test_logits_of_all_positions_are_counted_where_an_engine_computes_them():
     every = memory_of({"logits_of": "chunk", "logits_bytes": 6}, **scenario)
     assert every.transient.value > last
     assert every.instant.terms[-1].value == 2048 * 32000 * 6
+
+
+def test_the_training_profiles_that_are_promised_are_there():
+    assert set(TRAINERS) == set(profiles.profile_names())
+    assert {"generic", "megatron-lm", "megatron-deepspeed", "nemo", "fsdp", "torchtitan", "deepspeed", "llm-foundry",
+            "maxtext", "internevo", "torchtune", "litgpt", "transformers", "axolotl", "unsloth", "llama-factory",
+            "ms-swift", "trl", "llm.c", "colossalai", "verl"} <= set(TRAINERS)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_each_training_profile_has_ranges_and_sources(name):
+    software = load.software(name)
+    assert "finetune" in software.tasks
+    profile = load.training_profile(software)
+    assert profile.name == name
+    assert recipe_named(profile.recipe)
+    assert profile.gradient_reduce_bytes in (2, 4)
+    for field, dimension in profiles.ASSUMED.items():
+        quantity = getattr(profile, field)
+        if quantity is None and field in ("parallel_logits_bytes", "chunked_logits_bytes"):
+            continue  # as logits_bytes, as the formula
+        assert isinstance(quantity, Assumed)
+        assert 0 <= quantity.low <= quantity.value <= quantity.high, field
+        assert dimension != "share" or quantity.high <= 1, field
+        assert len(quantity.source) > 3, field
+    assert name == "generic" or profile.sources
+
+
+@pytest.mark.parametrize(("name", "facts"), [
+    ("generic", {"sharding": "none", "recipe": "mixed", "kernels": "fused", "recompute_rule": "whole"}),
+    ("megatron-lm", {"recipe": "fp32-gradients", "vocabulary_multiple": 128, "gradient_reduce_bytes": 4,
+                     "gradients_in_backward": False}),
+    ("fsdp", {"sharding": "zero3", "recipe": "autocast", "gather_bytes": 2, "recompute_rule": "early_stop"}),
+    ("torchtitan", {"sharding": "zero3", "gradient_reduce_bytes": 4, "kernels": "fused", "optimizer_step": "fused"}),
+    ("transformers", {"sharding": "none", "kernels": "eager", "optimizer_step": "foreach", "adapter_format": "fp32"}),
+])  # fmt: skip
+def test_frameworks_do_as_their_documentation_says(name, facts):
+    profile = load.training_profile(load.software(name))
+    assert {field: getattr(profile, field) for field in facts} == facts
+
+
+def test_a_chain_of_likes_is_followed_to_its_end():
+    megatron, nemo = (load.training_profile(load.software(name)) for name in ("megatron-lm", "nemo"))
+    assert nemo.vocabulary_multiple == megatron.vocabulary_multiple == 128
+    assert nemo.jitter == load.training_profile(load.software("generic")).jitter
+    assert nemo.overlap_data.value > megatron.overlap_data.value
+
+
+def test_training_keys_of_a_software_record_come_first():
+    software = load.software("fsdp").changed({"training": {"gather_bytes": 1, "slack": "5%"}})
+    profile = load.training_profile(software)
+    assert profile.gather_bytes == 1
+    assert profile.slack == Assumed(value=0.05, low=0.05, high=0.05, source="given")
+    assert load.training_profile(load.software("fsdp")).gather_bytes == 2
+
+
+def test_wrong_training_keys_are_told():
+    profile = load.training_profile(load.software("fsdp"))
+    wrong = (({"gather_byte": 1}, "did you mean gather_bytes"), ({"sharding": "zero4"}, "sharding: unknown value"),
+             ({"prefetch_units": 1.5}, "prefetch_units"), ({"jitter": {"value": 1}}, "low, high and source"),
+             ({"name": "x"}, "unknown key 'name'"))  # fmt: skip
+    for changes, message in wrong:
+        with pytest.raises(CalcError, match=message):
+            profile.changed(changes)
+
+
+def test_an_engine_has_no_training_profile():
+    with pytest.raises(CalcError, match="unknown training profile 'vllm'"):
+        load.training_profile(load.software("vllm"))
+
+
+def test_fit_reads_no_training_profile():
+    import subprocess
+    import sys
+
+    code = ("import sys; from calc.cli.app import app; app.main(['fit', 'llama-3.1-8b', 'h100-sxm'], "
+            "standalone_mode=False); assert 'calc.specs.training_profile' not in sys.modules")  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)

@@ -36,7 +36,9 @@ def probe(*arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["fit", "--help"], ["list", "--help"], ["report", "--help"]], ids=" ".join
+    "arguments",
+    [["--help"], ["fit", "--help"], ["list", "--help"], ["report", "--help"], ["train", "--help"]],
+    ids=" ".join,
 )
 def test_help_loads_next_to_nothing(arguments):
     modules, files, _ = probe(*arguments)
@@ -57,6 +59,23 @@ def test_fit_reads_two_records_and_no_library_that_it_does_not_need(model):
     for folder in ("models", "hardware", "clusters"):
         assert len([path for path in files if f"/{folder}/" in path]) == 1, files
     assert memory < 60 * 1024, "60 MB"
+
+
+TRAIN = ["train", "llama-3.1-70b", "h100-sxm", "--devices", "64", "--tp", "8", "--zero", "1", "--recompute", "full"]
+
+
+def test_train_reads_what_it_needs_and_no_library_beside():
+    modules, files, memory = probe(*TRAIN)
+    assert not modules & set(HEAVY)
+    assert not [name for name in modules if name in ("calc.importers.gguf", "calc.reports.csv")]
+    for folder in ("models", "hardware", "clusters"):
+        assert len([path for path in files if f"/{folder}/" in path]) == 1, files
+    assert memory < 60 * 1024, "60 MB"
+
+
+def test_fit_pays_nothing_for_training():
+    modules, _, _ = probe("fit", "llama-3.1-70b", "h100-sxm")
+    assert not [name for name in modules if name.startswith("calc.training") or "training" in name.split(".")[-1]]
 
 
 def test_json_of_fit_needs_no_more():

@@ -13,11 +13,13 @@ from calc.errors import CalcError, did_you_mean
 
 VERBS = {
     "fit": "Does a model fit a device for inference, what takes the memory, and what would make it fit?",
+    "train": "Memory, step time, efficiency and cost of one training plan.",
     "report": "Estimate scenario files.",
     "explain": "Show a term down to its formula, the numbers that went in, and its source.",
     "list": "List models, hardware, clusters, formats or software.",
     "show": "Show catalogue records, model files or scenario files.",
     "validate": "Compare predictions with measurements.",
+    "calibrate": "Fit a few constants to runs that you measured.",
     "completion": "Print a shell completion script.",
 }
 """Verb -> short help, kept here so that `--help` imports no verb."""
@@ -28,6 +30,7 @@ Examples:
   llm-calc fit llama-3.1-70b h100-sxm --devices 4 --context 32k --batch 16
   llm-calc fit qwen3-32b                      which devices hold it
   llm-calc fit ./config.json rtx-4090 --weight-format q4_k_m
+  llm-calc train llama-3.1-8b h100-sxm --devices 8 --zero 3 --seq 8k
   llm-calc explain kv_cache llama-3.1-70b h100-sxm --context 32k
   llm-calc report scenario.yaml --format json
 

@@ -10,12 +10,15 @@ from calc.cli.options import (
     complete_hardware,
     complete_model,
     output_options,
+    save,
+    save_option,
     scenario_document,
     scenario_options,
     write,
 )
 
 if TYPE_CHECKING:
+    from calc.documents import Document
     from calc.scenario import Scenario
 
 HELP = """Does MODEL fit HARDWARE for inference, what takes the memory, and what would make it fit?
@@ -42,20 +45,21 @@ Exit status: 0 it fits (one of them, where several are named), 1 it does not, 2 
 @scenario_options
 @click.option("--top", metavar="N", type=click.IntRange(1), default=20, show_default=True,
               help="Devices listed where none is named.")  # fmt: skip
-@click.option("--save", metavar="FILE", type=click.Path(dir_okay=False), help="Write the scenario to a file.")
+@save_option
 @output_options
 @click.pass_context
 def command(ctx: click.Context, /, model: str, hardware: tuple[str, ...], **flags: Any) -> None:
     """Build a scenario per device, estimate, render."""
-    from calc import load, scenario_file
-    from calc.composer import estimate
+    from calc import load
+    from calc.composer import inference_estimate
     from calc.reports import render
 
     names = hardware or tuple(load.names("hardware"))
     if flags["save"]:
-        _save(scenario_document(model, names[0], flags).data, flags["save"])
+        save([scenario_document(model, name, flags) for name in hardware or names[:1]], flags["save"])
     if hardware:
-        estimates = [estimate(scenario_file.scenario_from(scenario_document(model, name, flags))) for name in hardware]
+        scenarios = [_scenario(scenario_document(model, name, flags)) for name in hardware]
+        estimates = [inference_estimate(scenario) for scenario in scenarios]
     else:
         from calc.choose import NONE, holding
 
@@ -73,14 +77,13 @@ def command(ctx: click.Context, /, model: str, hardware: tuple[str, ...], **flag
 
 def _scenarios(model: str, names: tuple[str, ...], flags: dict[str, Any]) -> list[Scenario]:
     """A scenario per device; devices that lack the slice asked for are left out."""
-    from calc import scenario_file
     from calc.errors import CalcError
 
     found, refused = [], None
     for name in names:
         document = scenario_document(model, name, flags)
         try:
-            found.append(scenario_file.scenario_from(document))
+            found.append(_scenario(document))
         except CalcError as error:
             if document.data.get("slice") is None:
                 raise
@@ -90,7 +93,13 @@ def _scenarios(model: str, names: tuple[str, ...], flags: dict[str, Any]) -> lis
     return found
 
 
-def _save(data: dict[str, Any], path: str) -> None:
-    import yaml
+def _scenario(document: Document) -> Scenario:
+    """The scenario of a document, which must be one of inference."""
+    from calc import scenario_file
+    from calc.errors import BadValueError
 
-    write(yaml.safe_dump(data, sort_keys=False).rstrip(), path)
+    found = scenario_file.scenario_from(document)
+    if found.task != "infer":
+        raise BadValueError(f"fit is for task infer; llm-calc train estimates {found.task}",
+                            document.place(("task",)))  # fmt: skip
+    return found

@@ -1,4 +1,4 @@
-"""How long attention takes on one device, fused and unfused, and recurrent scans."""
+"""How long attention takes on one device, fused and unfused."""
 
 from __future__ import annotations
 
@@ -101,36 +101,3 @@ def unfused_seconds(roof: Roof, tokens: Number, keys: Number, heads: Number, hea
     values = matmul_seconds(roof, rows, keys, value_dim, batch)
     moved = passes * tokens * keys * heads * score_bytes
     return (2 if backward else 1) * (scores + values) + moved / roof.bandwidth + roof.efficiency.kernel
-
-
-def scan_seconds(roof: Roof, tokens: Number, width: Number, state: Number, chunk: Number = 256, *,
-                 element_bytes: Number = 2, backward: bool = False) -> Number:  # fmt: skip
-    """Time of a chunked recurrent scan (Mamba, linear attention): what it reads and writes.
-
-    Equation
-    --------
-    seconds = tokens * (width * element_bytes + 2 * 4 * state / chunk) / bandwidth + kernel, twice that backward
-
-    Parameters
-    ----------
-    roof : Roof
-        The device.
-    tokens : Number
-        Tokens on this device [token].
-    width : Number
-        Elements that enter and leave the scan, per token [1].
-    state : Number
-        Elements of the state, kept in 32 bits and exchanged between chunks [1].
-    chunk : Number
-        Tokens between states that are written out [token].
-    element_bytes : Number
-        Bytes per element [byte].
-    backward : bool
-        The backward pass in place of the forward one.
-
-    Source
-    ------
-    Dao and Gu 2024 (Mamba-2), arXiv 2405.21060, section 6: chunks in fast memory, states passed between them.
-    """
-    moved = tokens * (width * element_bytes + 8 * state / chunk) * (2 if backward else 1)
-    return moved / roof.bandwidth + roof.efficiency.kernel

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from calc.errors import MissingFactError
 from calc.specs.efficiency import PEAK_OF, Efficiency
 from calc.specs.hardware import Hardware
-from calc.xp import Number, maximum, operations
+from calc.xp import Number, is_array, maximum, operations
 
 ELEMENT_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp8": 1.0, "mxfp8": 1.0, "int8": 1.0, "nvfp4": 0.5, "mxfp4": 0.5}
 """Bytes of an operand, where it isn't two."""
@@ -100,8 +100,10 @@ def _alignment(roof: Roof, inputs: Number, outputs: Number, count: Number) -> Nu
     """Share of the rate left to matrices whose rows don't start on whole memory transactions."""
     _, _, _, where = operations(inputs, outputs, count)
     own = roof.efficiency
-    poor = where(count > 1, own.unaligned_batch, own.unaligned)
-    poor = where(inputs % roof.coarse + outputs % roof.coarse > 0, poor, own.misaligned)
+    coarse = roof.coarse
+    single = where(inputs % (coarse / 2) + outputs % (coarse / 2) > 0, own.unaligned, own.misaligned)
+    poor = where(count > 1, own.unaligned_batch, single)
+    poor = where(inputs % coarse + outputs % coarse > 0, poor, own.misaligned)
     return where(inputs % roof.fine + outputs % roof.fine > 0, poor, 1.0)
 
 
@@ -158,6 +160,7 @@ def linear_seconds(roof: Roof, tokens: Number, inputs: Number, outputs: Number, 
     forward = (tokens x inputs) (inputs x outputs)
     input gradient = (tokens x outputs) (outputs x inputs)
     weight gradient = (inputs x tokens) (tokens x outputs)
+    several at once reach `grouped` of the rate of one
 
     Parameters
     ----------
@@ -191,9 +194,9 @@ def linear_seconds(roof: Roof, tokens: Number, inputs: Number, outputs: Number, 
         waves = ceil(inputs / tile_rows) * wide_columns * count / units
         slots = cost * (waves + tail * (ceil(waves) - waves))
         weight = slots if weight is None else minimum(weight, slots)
-    poor = where(count > 1, own.unaligned_batch, own.unaligned)
-    poor = where(inputs % roof.coarse + outputs % roof.coarse > 0, poor, own.misaligned)
-    rate = roof.rate * where(inputs % roof.fine + outputs % roof.fine > 0, poor, 1.0) / 2
+    off = inputs % roof.fine + outputs % roof.fine
+    aligned = _alignment(roof, inputs, outputs, count) if is_array(off) or off else 1.0
+    rate = roof.rate * aligned * where(count > 1, own.grouped, 1.0) / 2
     narrow, wide, square = tokens * inputs, tokens * outputs, inputs * outputs
     scale = count / roof.bandwidth
     read = element * scale

@@ -138,11 +138,11 @@ def rotary_bytes(query: Number, keys: Number, element_bytes: Number = 2, *, back
 
 
 def router_bytes(hidden: Number, experts: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
-    """Bytes of choosing experts, per token: the residual stream, and three passes over 32-bit scores.
+    """Bytes of choosing experts, per token: the residual stream, and ten passes over 32-bit scores.
 
     Equation
     --------
-    bytes = hidden * element_bytes + 3 * 4 * experts; backward 2 * hidden
+    bytes = hidden * element_bytes + 10 * 4 * experts; backward 2 * hidden
 
     Parameters
     ----------
@@ -157,9 +157,9 @@ def router_bytes(hidden: Number, experts: Number, element_bytes: Number = 2, *, 
 
     Source
     ------
-    Derived: scores, softmax or sigmoid, choice.
+    Derived: scores, softmax or sigmoid, choice, map of the chosen and their weights, load and balance.
     """
-    return (2 if backward else 1) * hidden * element_bytes + 12 * experts
+    return (2 if backward else 1) * hidden * element_bytes + 40 * experts
 
 
 def permute_bytes(hidden: Number, experts_per_token: Number, element_bytes: Number = 2, *,
@@ -168,7 +168,7 @@ def permute_bytes(hidden: Number, experts_per_token: Number, element_bytes: Numb
 
     Equation
     --------
-    bytes = hidden * element_bytes * (1 + experts_per_token) for each way
+    bytes = 2 * hidden * element_bytes * (1 + 3 * experts_per_token)
 
     Parameters
     ----------
@@ -183,9 +183,10 @@ def permute_bytes(hidden: Number, experts_per_token: Number, element_bytes: Numb
 
     Source
     ------
-    Derived: one copy read and k written; k read and one written.
+    Derived: one copy read and k written; the same backwards, k read and one written. In between, what has come from
+    other devices is sorted by expert and back, k read and k written twice (Megatron-Core, token_dispatcher.py).
     """
-    return 2 * hidden * element_bytes * (1 + experts_per_token)
+    return 2 * hidden * element_bytes * (1 + 3 * experts_per_token)
 
 
 def embedding_bytes(hidden: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
@@ -209,6 +210,31 @@ def embedding_bytes(hidden: Number, element_bytes: Number = 2, *, backward: bool
     Derived from the operator's inputs and outputs.
     """
     return (3 if backward else 2) * hidden * element_bytes
+
+
+def scan_bytes(width: Number, state: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
+    """Bytes of a chunked recurrent scan (Mamba, linear attention) with its convolution and gate, per token.
+
+    Equation
+    --------
+    bytes = 2 * width * element_bytes + 2 * 4 * state / 128; backward three times that
+
+    Parameters
+    ----------
+    width : Number
+        Elements between the projections on this device [1].
+    state : Number
+        Elements of the state; one in 32 bits is written and read per 128 tokens [1].
+    element_bytes : Number
+        Bytes per element [byte].
+    backward : bool
+        The backward pass in place of the forward one; it computes the forward pass again.
+
+    Source
+    ------
+    Dao and Gu 2024 (Mamba-2), arXiv 2405.21060, section 6: chunks in fast memory, states passed between them.
+    """
+    return (3 if backward else 1) * (2 * width * element_bytes + 8 * state / 128)
 
 
 def loss_bytes(vocabulary: Number, kind: str = "full") -> Number:

@@ -107,17 +107,24 @@ def padded_expert(weight: Weight, inputs: Number, outputs: Number, hidden: int, 
     return round_up(inputs, hidden), round_up(outputs, inner)
 
 
-def stage_layers(layers: int, stages: int, stage: int) -> tuple[int, int]:
+def stage_span(layers: Number, stages: Number, stage: Number) -> tuple[Number, Number]:
     """First and last (exclusive) layer of a pipeline stage; where they don't divide, earlier stages take one more.
 
     Examples
     --------
-    >>> [stage_layers(126, 4, stage) for stage in range(4)]
+    >>> [stage_span(126, 4, stage) for stage in range(4)]
     [(0, 32), (32, 64), (64, 95), (95, 126)]
     """
-    base, more = divmod(layers, stages)
+    base = layers // stages
+    more = layers - base * stages
     first = stage * base + minimum(stage, more)
-    return int(first), int(first + base + (1 if stage < more else 0))
+    return first, first + base + minimum(1, maximum(0, more - stage))
+
+
+def stage_layers(layers: int, stages: int, stage: int) -> tuple[int, int]:
+    """`stage_span` as whole numbers, to index with."""
+    first, last = stage_span(layers, stages, stage)
+    return int(first), int(last)
 
 
 def overlap(first: int, last: int, start: int, end: int) -> tuple[int, int]:

@@ -2,40 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from calc.reports import csv, markdown
+from calc.reports.accuracy_training import (
+    TRAINING,
+    group_dict,
+    group_records,
+    markdown_blocks,
+    table_lines,
+)
+from calc.reports.accuracy_training import (
+    as_dict as training_dict,
+)
 from calc.reports.as_json import dumps
+from calc.reports.columns import columns
 from calc.units import format_bytes
-from calc.validate import Comparison, Group, groups
+from calc.validate import Comparison, Found, Group, groups
 
 HEADER = ("kind", "quantity", "software", "half", "n", "median", "90th", "worst", "bias")
 ROW_HEADER = ("row", "model", "software", "quantity", "measured", "predicted", "error")
 BYTES = ("weights", "kv_cache", "compute", "activations", "non_torch", "graphs", "overheads", "resident", "allocated",
-         "reserved", "shown", "shown_by_all")  # fmt: skip
+         "reserved", "shown", "shown_by_all", "allocated_by_rank", "logged_rank", "logged_rank_reserved",
+         "unknown")  # fmt: skip
 """Quantities that are printed in GiB or GB; the others are counts."""
 
 
-def render(found: Sequence[Comparison], form: str, units: str, *, rows: bool) -> str:
-    """Groups of errors and, with `rows`, every comparison."""
+def render(found: Found, form: str, units: str, *, rows: bool, by: Sequence[tuple[str, ...]] = (),
+           halves: Sequence[str] = (), worst: int = 0) -> str:  # fmt: skip
+    """Groups of errors and, with `rows`, every comparison; `by` and `worst` are of measured training runs."""
+    wanted = {"fit", "check"} if not halves or "all" in halves else set(halves)
+    shown = [one for one in found.comparisons if one.half in wanted]
+    serving = [one for one in shown if one.kind not in TRAINING]
+    trains = len(serving) < len(shown) or bool(found.verdicts)
+    trained = Found(comparisons=[one for one in shown if one.kind in TRAINING], failures=found.failures,
+                    verdicts=[one for one in found.verdicts if one.half in wanted])  # fmt: skip
     if form == "json":
-        return dumps(as_dict(found, rows=rows))
+        return dumps(as_dict(serving, trained, rows=rows, by=by, worst=worst))
     if form == "csv":
-        return csv.rows(row_dict(one) for one in found) if rows else csv.rows(group_dict(one) for one in _halves(found))
-    summary = [_group_cells(group, units) for group in _halves(found)]
-    details = [_row_cells(one, units) for one in found if one.kind != "catalogue" or one.error] if rows else []
+        if rows:
+            return csv.rows(row_dict(one) for one in shown)
+        return csv.rows([*(group_dict(one) for one in _halves(serving)), *group_records(trained, by)])
+    details = [_row_cells(one, units) for one in shown if one.kind != "catalogue" or one.error] if rows else []
     if form == "markdown":
-        blocks = [markdown.table(HEADER, summary)]
+        blocks = [markdown.table(HEADER, [_group_cells(group, units) for group in _halves(serving)])] if serving else []
+        blocks += markdown_blocks(trained, by, halves, worst, units) if trains else []
         if details:
             blocks.append(markdown.table(ROW_HEADER, details))
         return "\n\n".join(blocks)
-    lines = _summary(found, units)
-    lines += ["", "Absolute errors of all rows (median, 90th percentile, worst), and the medians of",
-              "both halves: fit (constants may be calibrated on them) and check (they may not).",
-              "Bias above 0: predicted too much."]  # fmt: skip
+    lines = []
+    if serving:
+        lines = _summary(serving, units)
+        lines += ["", "Absolute errors of all rows (median, 90th percentile, worst), and the medians",
+                  "of both halves: fit (constants may be calibrated on them) and check (they may",
+                  "not). Bias above 0: predicted too much."]  # fmt: skip
+    if trains:
+        lines += [*([""] if lines else []), *table_lines(trained, by, halves, worst, units)]
     if details:
-        lines += ["", *_columns(ROW_HEADER, details, numbers=3)]
+        lines += ["", *columns(ROW_HEADER, details, numbers=3)]
     return "\n".join(lines)
 
 
@@ -53,7 +78,7 @@ def _summary(found: Sequence[Comparison], units: str) -> list[str]:
         name = whole.by["quantity"] + ("" if share else f" [{units}]")
         blocks.setdefault(title, []).append((name, f"{whole.count:,}", *cells))
     header = ("", "rows", "median", "90th", "worst", "bias", "fit", "check")
-    aligned = _columns(header, [row for rows in blocks.values() for row in rows], numbers=7, narrow=7)
+    aligned = columns(header, [row for rows in blocks.values() for row in rows], numbers=7, narrow=7)
     lines = aligned[:1]
     place = 1
     for title, rows in blocks.items():
@@ -62,33 +87,35 @@ def _summary(found: Sequence[Comparison], units: str) -> list[str]:
     return [f"  {lines[0]}", *lines[1:]]
 
 
-def as_dict(found: Sequence[Comparison], *, rows: bool) -> dict[str, Any]:
+def as_dict(serving: Sequence[Comparison], trained: Found, *, rows: bool, by: Sequence[tuple[str, ...]] = (),
+            worst: int = 0) -> dict[str, Any]:  # fmt: skip
     """The contract's `validate` object; `overall` joins the halves."""
     result: dict[str, Any] = {
         "schema": 1,
-        "groups": [group_dict(group) for group in groups(found)],
-        "overall": [group_dict(group) for group in groups(found, ("all",))],
+        "groups": [group_dict(group) for group in groups(serving)],
+        "overall": [group_dict(group) for group in groups(serving, ("all",))],
     }
+    if trained.comparisons or trained.verdicts:
+        more = training_dict(trained, by, worst)
+        result["groups"] += [group_dict(group) for group in more.pop("groups")]
+        result["overall"] += [group_dict(group) for group in more.pop("overall")]
+        result.update(more)
     if rows:
-        result["rows"] = [row_dict(one) for one in found]
+        result["rows"] = [row_dict(one) for one in (*serving, *trained.comparisons)]
     return result
-
-
-def group_dict(group: Group) -> dict[str, Any]:
-    """One group, errors as shares or in bytes, as `unit` says."""
-    return {"kind": group.kind, "by": group.by, "half": group.half, "unit": group.unit, "count": group.count,
-            "median_abs_error": group.median_abs_error, "p90_abs_error": group.p90_abs_error,
-            "worst_abs_error": group.worst_abs_error, "bias": group.bias}  # fmt: skip
 
 
 def row_dict(one: Comparison) -> dict[str, Any]:
     """One comparison, values in base units."""
-    return {"id": one.id, "kind": one.kind, "quantity": one.quantity, "model": one.model, "software": one.software,
-            "device": one.device, "half": one.half, "measured": one.measured, "predicted": one.predicted,
-            "error": one.error, "unit": "share" if one.relative else "bytes", "source": one.source}  # fmt: skip
+    found = {"id": one.id, "kind": one.kind, "quantity": one.quantity, "model": one.model, "software": one.software,
+             "device": one.device, "half": one.half, "measured": one.measured, "predicted": one.predicted,
+             "error": one.error, "unit": "share" if one.relative else "bytes", "source": one.source}  # fmt: skip
+    if one.kind in TRAINING:
+        found |= {**one.keys, "headline": one.headline, "flags": " ".join(one.flags), "settings": one.settings}
+    return found
 
 
-def _halves(found: Sequence[Comparison]) -> list[Group]:
+def _halves(found: Sequence[Comparison]) -> Iterable[Group]:
     """Groups with both halves joined, each followed by its halves where there are two."""
     ordered: list[Group] = []
     parts = groups(found)
@@ -121,16 +148,3 @@ def _error(error: float, relative: bool, units: str) -> str:
 
 def _short(error: float, relative: bool, units: str) -> str:
     return f"{error:.2%}" if relative else format_bytes(error, units).split()[0]
-
-
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: int, narrow: int = 0) -> list[str]:
-    """Columns as wide as their widest cell (numbers at least `narrow`); the last `numbers` to the right."""
-    first = len(header) - numbers
-    widths = [max(narrow if index >= first else 0, *(len(line[index]) for line in (header, *rows)))
-              for index in range(len(header))]  # fmt: skip
-    lines = []
-    for line in (header, *rows):
-        cells = [cell.rjust(width) if index >= first else cell.ljust(width)
-                 for index, (cell, width) in enumerate(zip(line, widths, strict=True))]  # fmt: skip
-        lines.append(" ".join(cells).rstrip())
-    return lines

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calc.composer import Estimate
 from calc.formulas.parameters import parameters
+from calc.reports.numbers import whole
 from calc.reports.view import components, range_of, verdict
-from calc.xp import Number
 
-
-def whole(value: Number) -> int | float:
-    """A whole number where it is one."""
-    return int(value) if value == int(value) else float(value)
+if TYPE_CHECKING:
+    from calc.training.compose import TrainingEstimate
 
 
 def model_counts(estimate: Estimate) -> dict[str, Any]:
@@ -25,8 +23,12 @@ def model_counts(estimate: Estimate) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def as_dict(estimate: Estimate) -> dict[str, Any]:
+def as_dict(estimate: Estimate | TrainingEstimate) -> dict[str, Any]:
     """One estimate, keys as in the contract."""
+    if not isinstance(estimate, Estimate):
+        from calc.reports.training_json import as_dict as training
+
+        return training(estimate)
     scenario, layout, worst, limits = estimate.scenario, estimate.layout, estimate.worst, estimate.limits
     low, high = range_of(estimate)
     rows = {row.key: whole(round(row.value)) for row in components(estimate)}

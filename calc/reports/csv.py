@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calc.composer import Estimate
 from calc.reports.view import flat
+
+if TYPE_CHECKING:
+    from calc.training.compose import TrainingEstimate
 
 
 def rows(records: Iterable[Mapping[str, Any]]) -> str:
@@ -22,6 +25,15 @@ def rows(records: Iterable[Mapping[str, Any]]) -> str:
     return buffer.getvalue().rstrip("\n")
 
 
-def records(found: Iterable[Estimate | dict[str, Any]]) -> str:
+def records(found: Iterable[Estimate | TrainingEstimate | dict[str, Any]]) -> str:
     """Estimates, and errors in their places."""
-    return rows(entry if isinstance(entry, dict) else flat(entry) for entry in found)
+    return rows(entry if isinstance(entry, dict) else record(entry) for entry in found)
+
+
+def record(estimate: Estimate | TrainingEstimate) -> dict[str, Any]:
+    """One flat record of an estimate."""
+    if isinstance(estimate, Estimate):
+        return flat(estimate)
+    from calc.reports import training_view
+
+    return training_view.flat(estimate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calc.composer import Estimate
 from calc.errors import UnknownNameError, shown, unknown
@@ -10,9 +10,16 @@ from calc.formulas.kv_cache import kv_bytes_per_token
 from calc.ledger import Term, computed, total
 from calc.units import format_bytes, format_bytes_fitting
 
+if TYPE_CHECKING:
+    from calc.training.compose import TrainingEstimate
 
-def ledger(estimate: Estimate) -> Term:
+
+def ledger(estimate: Estimate | TrainingEstimate) -> Term:
     """All terms of an estimate under one root."""
+    if not isinstance(estimate, Estimate):
+        from calc.reports.training_ledger import ledger as training
+
+        return training(estimate)
     rate = computed("inference.kv_bytes_per_token", kv_bytes_per_token, "byte/token", model=estimate.scenario.model,
                     kv_format=estimate.deployment.kv_format)  # fmt: skip
     return total("", [estimate.memory, rate])
@@ -110,6 +117,8 @@ def render(term: Term, form: str, units: str) -> str:
 
 def _amount(term: Term, units: str) -> str:
     value = float(term.value)
+    if term.unit == "1":
+        return f"{value:.10g}"
     if term.unit != "bytes":
         return f"{value:,.10g} {term.unit}"
     return f"{format_bytes_fitting(value, units)} ({value:,.0f} bytes)"
@@ -157,18 +166,30 @@ def _account(term: Term, units: str, indent: str, *, titled: bool = False) -> li
         lines += wrap(f"source: {source}", indent=indent, hang=indent + "    ")
     low, high = term.range()
     if low != high:
-        lines.append(f"{indent}range: {format_bytes(float(low), units)} to {format_bytes(float(high), units)}")
+        first, last = (_short(float(bound), term.unit, units) for bound in (low, high))
+        lines.append(f"{indent}range: {first} to {last}")
     return lines
+
+
+def _short(value: float, unit: str, units: str) -> str:
+    """A bound of a range."""
+    if unit == "bytes":
+        return format_bytes(value, units)
+    return f"{value:,.6g} {'' if unit == '1' else unit}".rstrip()
 
 
 def _number(value: Any) -> str:
     plain = _plain(value)
+    if isinstance(plain, float):
+        return f"{plain:,.6g}" if abs(plain) < 1e15 else f"{plain:.6g}"
     return f"{plain:,}" if isinstance(plain, int | float) and not isinstance(plain, bool) else str(plain)
 
 
 def _branch(term: Term, outer: Term, units: str, depth: int) -> list[str]:
     label = f"{'  ' * depth}{term.name_under(outer)}"
-    lines = [f"{label:38}{format_bytes_fitting(float(term.value), units):>14}  {_inputs(term)}".rstrip()[:79]]
+    amount = format_bytes_fitting(float(term.value), units) if term.unit == "bytes" else (
+        f"{float(term.value):,.6g} {'' if term.unit == '1' else term.unit}".rstrip())  # fmt: skip
+    lines = [f"{label:38}{amount:>14}  {_inputs(term)}".rstrip()[:79]]
     for inner in term.terms:
         lines += _branch(inner, term, units, depth + 1)
     return lines

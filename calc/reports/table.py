@@ -43,7 +43,7 @@ def render(estimate: Estimate, units: str = "GiB") -> str:
     lines = [coloured(word, COLOURS[word]) + first[len(word) :], *rest, *wrap(view.heading(estimate)),
              *wrap(view.workload(estimate)), ""]  # fmt: skip
     lines += _breakdown(estimate, units)
-    lines += ["", "Limits", *_pairs(view.limit_rows(estimate, units))]
+    lines += ["", "Limits", *pairs(view.limit_rows(estimate, units))]
     if estimate.suggestions:
         lines += ["", "What would make it fit" if any(s.fits for s in estimate.suggestions) else "What would help"]
         lines += _suggestions(estimate, units)
@@ -100,7 +100,8 @@ def _suggestions(estimate: Estimate, units: str) -> list[str]:
     return lines
 
 
-def _pairs(rows: list[tuple[str, str]]) -> list[str]:
+def pairs(rows: list[tuple[str, str]]) -> list[str]:
+    """Titles and answers in two columns."""
     lines = []
     for title, answer in rows:
         lines += wrap(answer, indent=f"  {title:27} ", hang=" " * 30)

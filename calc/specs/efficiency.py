@@ -14,6 +14,9 @@ PRECISIONS = ("fp32", "tf32", "bf16", "fp16", "fp8", "mxfp8", "nvfp4", "mxfp4", 
 PEAK_OF = {"mxfp8": "fp8", "nvfp4": "fp4", "mxfp4": "fp4"}
 """Formats that run at another's rate: precision -> key of a hardware record's `peak`."""
 
+UNMEASURED = (0.6, 1.6)
+"""Range of a step time, as factors, where no measured run stands behind a generation."""
+
 SHARE = entry("share", minimum=1e-6, maximum=1)
 KERNEL = entry("mapping", entries={"forward": SHARE, "backward": SHARE})
 
@@ -37,6 +40,8 @@ class Efficiency:
     unaligned: float = key("share", 0.5, minimum=1e-6, maximum=1, doc="rate off `coarse_alignment`, of the full")
     unaligned_batch: float = key("share", 0.06, minimum=1e-6, maximum=1,
                                  doc="the same in a batch, whose matrices themselves start off it")  # fmt: skip
+    grouped: float = key("share", 0.85, minimum=1e-6, maximum=1,
+                         doc="rate of several products in one launch, as of experts, of that of one")  # fmt: skip
     attention: dict[str, Any] = key("mapping", {}, entries={"*": KERNEL},
                                     doc="fused attention kernel -> {forward, backward}: share of the 16-bit peak, for "
                                         "long sequences and wide heads")  # fmt: skip
@@ -58,10 +63,17 @@ class Efficiency:
                             doc="share of the link that an all-reduce in its switch reaches; 0: none")  # fmt: skip
     torus_axes: int = key("count", 0, whole=True, doc="axes of a torus; 0 where devices aren't in one")
     torus_side: float = key("count", 4, minimum=2, doc="ranks beyond which a group spreads over one more axis")
-    time_low: float = key("count", 0.6, minimum=0.01, doc="10th percentile of measured step times, of the estimate's [1]")
-    time_high: float = key("count", 1.6, minimum=0.01, doc="90th percentile of measured step times, of the estimate's [1]")
+    time_low: float = key("count", 0.6, minimum=0.01, doc="measured step times over estimated ones, 10th percentile")
+    time_high: float = key("count", 1.6, minimum=0.01, doc="the same, 90th percentile")
     notes: Any = key("any", None, doc="what bites")
     sources: dict[str, Any] = key("mapping", {}, doc="key -> where its figures are from")
+
+    @property
+    def time_range(self) -> tuple[float, float]:
+        """Factors from an estimated step time to the low and high end that measured runs leave likely."""
+        if self.measured:
+            return min(self.time_low, 1.0), max(self.time_high, 1.0)
+        return UNMEASURED
 
     @property
     def shapes(self) -> tuple[tuple[float, float, float], ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from calc.specs.fields import key
 from calc.xp import Number
 
-SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble", "dualpipe")
+SCHEDULES = ("gpipe", "1f1b", "interleaved", "zero_bubble", "zb-2p", "zb-v", "dualpipe", "dualpipev")
 SHARDINGS = ("none", "zero1", "zero2", "zero3")
 OFFLOADS = ("none", "optimizer", "parameters", "activations")
 
@@ -21,6 +21,8 @@ class Parallel:
     sequence: bool | None = key("flag?", None, doc="sequence parallelism in the tensor group; true if tensor > 1")
     pipeline: Number | None = key("count?", None, whole=True, minimum=1, doc="pipeline stages")
     virtual_pipeline: Number = key("count", 1, whole=True, minimum=1, doc="interleaved chunks per stage")
+    uneven: bool = key("flag", False, doc="whether chunks may hold differing numbers of layers (a pipeline layout given "
+                                          "by hand)")  # fmt: skip
     schedule: str = key("name", "1f1b", choices=SCHEDULES, doc="pipeline schedule")
     context: Number = key("count", 1, whole=True, minimum=1, doc="devices that share each sequence")
     expert: Number = key("count", 1, whole=True, minimum=1, doc="devices that share a layer's experts")
@@ -29,6 +31,12 @@ class Parallel:
     shard_group: Number | None = key("count?", None, whole=True, minimum=1, doc="devices that share one sharded copy")
     offload: tuple[str, ...] = key("texts", ("none",), choices=OFFLOADS, doc="what is kept off the device")
     offload_to: str = key("name", "cpu", choices=("cpu", "nvme"), doc="where it is kept")
+    context_kind: str = key("name", "ring", choices=("ring", "all_gather", "ulysses"),
+                            doc="how context parallelism exchanges keys and values")  # fmt: skip
+    zeropp: tuple[str, ...] = key("texts", (), choices=("hpz", "qwz", "qgz"),
+                                  doc="ZeRO++: weights kept per node, quantized weights, quantized gradients")  # fmt: skip
+    node_limit: Number | None = key("count?", None, whole=True, minimum=1,
+                                    doc="nodes that a token's experts lie in at most")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +55,17 @@ class Layout:
     """Devices that the experts of a layer are spread over."""
     expert_tensor: Number = 1
     """Devices that share one expert."""
+    virtual: Number = 1
+    """Interleaved chunks of layers per stage."""
+    micro_batch: Number = 1
+    """Sequences per pass of a replica."""
+    global_batch: Number = 1
+    """Sequences per optimizer step, all replicas."""
+
+    @property
+    def micro_batches(self) -> Number:
+        """Passes of a replica per optimizer step."""
+        return self.global_batch / (self.data * self.micro_batch)
 
     @property
     def devices(self) -> Number:

@@ -89,6 +89,9 @@ class Software:
     by_device: Sequence[Mapping[str, Any]] = key(
         "any", (), doc="keys that differ by device: mappings with conditions memory_from, memory_below, computes; the "
                        "first that holds counts")  # fmt: skip
+    training: Mapping[str, Any] | None = key(
+        "mapping?", None, doc="keys of its training profile set otherwise than the record in the section `training`"
+    )
     notes: Any = key("any", None, doc="what bites")
     sources: Any = key("any", None, doc="where the constants are from")
 

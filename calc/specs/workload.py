@@ -13,7 +13,9 @@ from calc.xp import Number, maximum
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "mxfp8", "nvfp4", "mxfp4")
 RECOMPUTE_MODULES = ("core_attn", "mlp", "moe", "moe_act", "layernorm", "mla_up_proj", "shared_experts")
 DEFAULT_INPUT, DEFAULT_OUTPUT = 1024, 256
-ADAPTER = {"kind": entry("name"), "rank": entry("count", whole=True, minimum=1), "targets": entry("texts")}
+ADAPTER = {"kind": entry("name"), "rank": entry("count", whole=True, minimum=1), "targets": entry("texts"),
+           "format": entry("name", choices=("fp32", "bf16", "fp16")), "dropout": entry("share", maximum=1),
+           "share": entry("share", maximum=1)}  # fmt: skip
 SPECULATIVE = {"draft": entry("any"), "length": entry("count", whole=True, minimum=1),
                "acceptance": entry("share", maximum=1)}  # fmt: skip
 DISAGGREGATED = {name: entry("count", whole=True, minimum=1) for name in ("prefill_devices", "decode_devices")}
@@ -40,6 +42,14 @@ class Training:
     adapter: dict[str, Any] | None = key("mapping?", None, entries=ADAPTER,
                                          doc="kind, rank, targets; absent: all parameters train")  # fmt: skip
     base_format: str | None = key("name?", None, doc="format of frozen weights under an adapter")
+    mean_length: Number | None = key("length?", None, minimum=1,
+                                     doc="mean tokens of the documents packed into a sequence; default one document")  # fmt: skip
+    loss_chunks: Number = key("count", 8, whole=True, minimum=1, doc="pieces that `loss: chunked` computes in turn")
+    mtp: bool = key("flag", False, doc="whether multi-token-prediction layers are trained too")
+    capacity_factor: float | None = key("count?", None, minimum=0.01,
+                                        doc="tokens each expert is padded to, of its balanced share; default dropless")  # fmt: skip
+    expert_imbalance: float | None = key("count?", None, minimum=1,
+                                         doc="load of the busiest device's experts, of the balanced one")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

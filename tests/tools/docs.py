@@ -20,6 +20,7 @@ from calc import load
 from calc.cli.app import VERBS, app
 from calc.specs.formats import format_names
 from calc.specs.plan import Parallel
+from calc.specs.run import Cost, Reliability
 from calc.specs.workload import Inference, Training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,8 @@ def _help(command: click.Command, name: str) -> str:
 def scenario_reference() -> str:
     """The keys of a scenario's sections, from the fields that read them."""
     parts = []
-    for title, cls in (("parallel", Parallel), ("inference", Inference), ("training", Training)):
+    for title, cls in (("parallel", Parallel), ("inference", Inference), ("training", Training), ("cost", Cost),
+                       ("reliability", Reliability)):  # fmt: skip
         rows = []
         for field in dataclasses.fields(cls):
             if "kind" not in field.metadata:

@@ -32,11 +32,11 @@ HEADER = """\
 #   fits       true: the run fitted; false: it ran out of memory
 # `reference`: true for rows with a stated torch counter or of quality A, whose error is a target.
 # `flags`: what the source doesn't state and is filled in, or what limits the row's use:
-#   recompute_assumed, micro_batch_derived, sequence_assumed, sharding_assumed, adapter_assumed, chunks_assumed: from
-#   the makers' scripts or defaults; sequence_is_maximum: samples are shorter, their peak is of the longest;
-#   counter_assumed, unit_assumed, rank_unknown, vocabulary_guessed, heads_guessed (printed ones don't divide the
-#   hidden size); rounded: to a whole gigabyte; optimizer_unclear: its states aren't stated; optimizer_in_backward: it
-#   steps as gradients come, which a scenario can't say.
+#   recompute_assumed, micro_batch_derived, sequence_assumed, sharding_assumed, adapter_assumed, attention_assumed,
+#   chunks_assumed: from the makers' scripts or defaults; sequence_is_maximum: samples are shorter, their peak is of
+#   the longest; counter_assumed, unit_assumed, rank_unknown, vocabulary_guessed, heads_guessed (printed ones don't
+#   divide the hidden size); rounded: to a whole gigabyte; optimizer_unclear: its states aren't stated;
+#   optimizer_in_backward: it steps as gradients come, which a scenario can't say.
 #
 # Left out: estimates and rules of thumb; LLaMA-Adapter runs and LoRA with trained embeddings (no such adapter here);
 # rows without model, device or sequence length; the second copy of rows that two collections hold; inference.
@@ -163,8 +163,10 @@ def litgpt(r: Row, model: str, devices: int, method: str, length: int, micro_bat
     peak = r.get("peak") or (r.get("measured") or {}).get("peak_mem_gb")
     if r.get("oom"):
         return row(r["id"], r["source"], made, fits=False, flags=flags)
-    return row(r["id"], r["source"], made, measured={"allocated": f"{peak} {unit}"}, reference="unit" in r,
-               flags=flags)  # fmt: skip
+    # the configuration hub prints one peak for one and for four devices, and none of the optimizer's states
+    doubtful = "optimizer_unclear" in flags or ("config_hub" in r["source"] and devices > 1 and "lora" in method)
+    return row(r["id"], r["source"], made, measured={"allocated": f"{peak} {unit}"},
+               reference="unit" in r and not doubtful, flags=flags)  # fmt: skip
 
 
 def litgpt_rows(r: Row) -> Iterator[Row]:
@@ -210,8 +212,10 @@ def torchtitan_rows(r: Row) -> Iterator[Row]:
                     {"sequence_length": r["seq_len"], "micro_batch_size": micro_batch,
                      "global_batch_size": r["micro_batch"] * replicas, "precision": "fp8" if fp8 else "bf16",
                      "recompute": "full" if full else "selective"}, parallel)  # fmt: skip
+    compiled = {"value": 5, "low": 4, "high": 8, "source": "compiled loss"}  # by the middle of 2025
     yield row(r["id"].replace(" ", "-"), r["source"], made, measured={"reserved": f"{r['peak']} GiB"},
-              reference=True, flags=tuple(flags))  # fmt: skip
+              settings={"logits_bytes": compiled} if "202506" in r["source"] else None, reference=True,
+              flags=tuple(flags))  # fmt: skip
 
 
 def qwen_rows(r: Row) -> Iterator[Row]:
@@ -224,14 +228,15 @@ def qwen_rows(r: Row) -> Iterator[Row]:
     training: Row = {"sequence_length": r["seq_len"], "micro_batch_size": 1, "recompute": "full"}
     flags = ["counter_assumed"]
     software, settings, parallel = "transformers", None, None
-    if "full" in r["method"]:
-        training["recipe"] = "mixed" if r["n_gpus"] > 1 else "pure"
+    full = "full" in r["method"]
+    if full:  # its script for full fine-tuning runs DeepSpeed, on one device too
+        training["recipe"] = "mixed"
         flags.append("optimizer_unclear")
     else:
         training["adapter"] = {"kind": "lora", "rank": 64, "targets": ALL, "dropout": 0.05}
     if r["method"] == "q-lora":
         training["base_format"] = "gptq-4bit-g128"
-    if r["n_gpus"] > 1:
+    if r["n_gpus"] > 1 or full:
         software, parallel = "deepspeed", {"sharding": "zero2" if "multinode" in r["method"] else "zero3"}
         flags.append("sharding_assumed")
     counter = "shown" if r["n_gpus"] == 1 else "shown_by_all"
@@ -263,7 +268,8 @@ def bigscience_rows(r: Row) -> Iterator[Row]:
     shape = r["dims"]
     model = gpt("gpt-1.3b", shape["hidden"], shape["layers"], shape["heads"], 50257, r["seq_len"])
     made = scenario(model, HARDWARE[r["gpu"]], r["n_gpus"], "megatron-deepspeed",
-                    {"sequence_length": r["seq_len"], "micro_batch_size": r["micro_batch"], "recompute": "full",
+                    {"sequence_length": r["seq_len"], "micro_batch_size": r["micro_batch"],
+                     "recompute": "none" if "nockpt" in r["id"] else "full",
                      "global_batch_size": r["global_batch"], "precision": "fp16", "attention": "unfused"},
                     {"tensor": r["tp"], "pipeline": r["pp"], "sharding": "zero1"})  # fmt: skip
     flags = ("counter_assumed", "rounded", "sharding_assumed", "recompute_assumed")
@@ -368,15 +374,16 @@ def swift_training(r: Row) -> Iterator[Row]:
     """ms-swift's table of lengths: samples cut to a maximum, transformers with checkpointing."""
     if r["n_gpus"] is None or "Megatron-SWIFT" in r["source"]:
         return
+    # flash attention is an option that the document measures in a table of its own
     training_: Row = {"sequence_length": r["seq_len"], "micro_batch_size": r["micro_batch"],
-                      "recompute": r["recompute"]}  # fmt: skip
+                      "recompute": r["recompute"], "attention": "unfused"}  # fmt: skip
     if "LoRA" in r["source"]:
         training_["adapter"] = {"kind": "lora", "rank": 8, "targets": ["q", "k", "v"]}
     made = scenario(
         MODELS[r["model"]["name"]], HARDWARE[r["gpu"]], r["n_gpus"], "ms-swift", training_, None, "finetune"
     )
     yield row(r["id"], r["source"], made, measured={"unknown": f"{r['measured']['peak_mem_gib']} GiB"},
-              flags=("sequence_is_maximum", "counter_assumed", "adapter_assumed"))  # fmt: skip
+              flags=("sequence_is_maximum", "counter_assumed", "adapter_assumed", "attention_assumed"))  # fmt: skip
 
 
 def pretraining(r: Row, software: str) -> Iterator[Row]:
@@ -415,10 +422,10 @@ def pretraining(r: Row, software: str) -> Iterator[Row]:
         name = f"bloom-{size}@{shape['layers']}x{shape['hidden']}x{heads}"
         model = gpt(name, shape["hidden"], shape["layers"], heads, shape["vocab"], r["seq_len"])
         section["attention"] = "unfused"
-        measured = {"unknown": f"{peaks['peak_mem_gb']} GiB"}
-        flags += ["counter_assumed", "rounded", "unit_assumed"]
-        if r["precision"] == "bf16":  # its bf16 optimizer adds gradients up in 32 bits
-            section["recipe"] = "fp32-gradients"
+        measured = {"shown": f"{peaks['peak_mem_gb']} GiB"}  # the source: nvidia-smi, first and last nodes
+        flags += ["rounded", "unit_assumed"]
+        if "Rebalancing" in r["source"]:  # from there on gradients add up in 32 bits, beside 16-bit ones
+            section["recipe"] = "megatron-fp16"
             settings["gradient_reduce_bytes"] = 4
     elif software == "internevo":
         measured = {"unknown": f"{peaks['peak_mem_gb']} GiB"}
@@ -431,7 +438,8 @@ def pretraining(r: Row, software: str) -> Iterator[Row]:
     elif software == "deepspeed":
         measured, settings = {"allocated": f"{peaks['peak_mem_gib']} GiB"}, {"bucket_bytes": "1 GB"}
         flags += ["counter_assumed"]
-        section["loss"] = "fused" if "Liger" in r["framework"] else "full"
+        liger = "Liger" in r["framework"]  # norm, rotation, activation and loss in kernels of its own
+        section |= {"loss": "fused", "kernels": "fused"} if liger else {"loss": "full"}
         if "AdamW" in str(r["offload"]):
             parallel["offload"] = "optimizer"
     else:
@@ -460,7 +468,7 @@ def torchtune_options(r: Row, section: Row, parallel: Row, settings: Row) -> lis
         section["loss"] = "chunked"
     if option in ("opt-in-bwd", "act-offload", "8bit-adamw"):
         flags.append("optimizer_in_backward")
-    if option in ("act-offload", "8bit-adamw"):
+    if place >= steps.index("act-offload") and option in steps:
         parallel["offload"] = "activations"
     if option == "8bit-adamw":
         section["optimizer"] = "adamw-8bit"

@@ -22,8 +22,11 @@ from calc.composer import estimate
 from calc.constraints import facts
 from calc.documents import Document
 from calc.errors import CalcError
+from calc.reports.as_json import as_dict
 
-FILE = Path(__file__).parents[1] / "replay" / "inference.jsonl"
+FOLDER = Path(__file__).parents[1] / "replay"
+FILES = {"inference": FOLDER / "inference.jsonl", "training": FOLDER / "training.jsonl"}
+"""Topic -> where its estimates are stored."""
 
 MODELS = (
     "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "llama-2-7b", "mistral-7b-v0.1", "mixtral-8x7b", "qwen2.5-0.5b",
@@ -54,8 +57,38 @@ CASES: dict[str, dict[str, Any]] = {
 """What is asked of each model."""
 
 
+TRAINED = (
+    "llama-3.1-8b", "llama-3.1-70b", "gpt3-175b", "mixtral-8x7b", "deepseek-v3", "qwen3-30b-a3b", "gemma-2-9b",
+    "bloom-176b", "jamba-v0.1", "mamba-2.8b", "flan-t5-xl", "gpt-oss-20b",
+)  # fmt: skip
+"""Every mechanism that training depends on; names that the catalogue lacks are left out."""
+
+TRAINING_CASES: dict[str, dict[str, Any]] = {
+    "h100-megatron": {"hardware": "h100-sxm", "devices": 64, "software": "megatron-lm",
+                      "parallel": {"tensor": 4, "pipeline": 2, "sharding": "zero1"},
+                      "training": {"sequence_length": "8k", "global_batch_size": 512, "tokens": "1T",
+                                   "recompute": "selective", "loss": "fused"},
+                      "cost": {"carbon_intensity": 0.3},
+                      "reliability": {"mtbf": "5 y", "storage_bandwidth": "40 GB/s"}},
+    "a100-fsdp": {"hardware": "a100-sxm-80gb", "devices": 256, "software": "fsdp",
+                  "training": {"sequence_length": "4k", "micro_batch_size": 2, "recompute": "full"}},
+    "h200-fp8-moe": {"hardware": "h200-sxm", "devices": 256, "software": "nemo",
+                     "parallel": {"pipeline": 4, "expert": 8, "schedule": "zero_bubble", "context": 2},
+                     "training": {"sequence_length": "16k", "global_batch_size": 256, "precision": "fp8",
+                                  "recompute": ["core_attn", "mlp"], "optimizer": "muon"}},
+    "4090-qlora": {"hardware": "rtx-4090", "task": "finetune", "software": "transformers",
+                   "training": {"sequence_length": "2k", "recompute": "full", "base_format": "nf4-dq",
+                                "adapter": {"kind": "dora", "rank": 16}, "mean_length": 700}},
+    "a100-offload": {"hardware": "a100-sxm-40gb", "devices": 8, "software": "deepspeed",
+                     "parallel": {"sharding": "zero3", "offload": ["optimizer", "parameters"], "offload_to": "nvme"},
+                     "training": {"sequence_length": "2k", "optimizer": "adamw-8bit", "attention": "unfused",
+                                  "kernels": "eager", "dropout": 0.1}},
+}  # fmt: skip
+"""What is asked of each of these."""
+
+
 def cases() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Model, name of the case, and the scenario."""
+    """Model, name of the case, and the scenario, for inference."""
     known = set(load.names("models"))
     for model in MODELS:
         if model not in known:
@@ -64,6 +97,51 @@ def cases() -> Iterator[tuple[str, str, dict[str, Any]]]:
             if name == "h200-replicas" and facts(load.model(model), 1).experts:
                 asked = {**asked, "parallel": {**asked["parallel"], "expert": 8}}
             yield model, name, {"model": model, **asked}
+
+
+def training_cases() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Model, name of the case, and the scenario, for training."""
+    known = set(load.names("models"))
+    for model in TRAINED:
+        if model not in known:
+            continue
+        moe = facts(load.model(model), 1).experts
+        for name, asked in TRAINING_CASES.items():
+            case = {"task": "pretrain", "model": model, **asked}
+            if "expert" in case.get("parallel", {}) and (not moe or moe % 8):
+                case["parallel"] = {**case["parallel"], "expert": 1}
+            yield model, name, case
+
+
+def training_terms(asked: dict[str, Any]) -> dict[str, Any]:
+    """What a training estimate says, term by term, with nine digits, or the error."""
+    try:
+        found = as_dict(estimate(scenario_file.scenario_from(Document(asked, "replay"))))
+    except CalcError as error:
+        return {"error": str(error)}
+    answer: dict[str, Any] = {}
+    for section in ("memory", "flops", "time", "throughput", "run", "model"):
+        _flatten(section, found[section], answer)
+    answer["suggested"] = [[one["change"], one["fits"], _rounded(one["speed"])] for one in found["suggestions"]]
+    answer["notes"] = len(found["notes"])
+    return answer
+
+
+def _flatten(name: str, value: Any, answer: dict[str, Any]) -> None:
+    """The innermost values under their dotted names."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _flatten(f"{name}.{key}", inner, answer)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _flatten(f"{name}.{index}", inner, answer)
+    elif value:
+        answer[name] = _rounded(value)
+
+
+def _rounded(value: Any) -> Any:
+    """Nine digits: what another order of additions leaves alone."""
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def terms(asked: dict[str, Any]) -> dict[str, Any]:
@@ -86,14 +164,18 @@ def terms(asked: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def now() -> dict[tuple[str, str], dict[str, Any]]:
-    """All cases as the code computes them."""
+def now(topic: str = "inference") -> dict[tuple[str, str], dict[str, Any]]:
+    """All cases of a topic as the code computes them."""
+    if topic == "training":
+        return {(model, name): training_terms(asked) for model, name, asked in training_cases()}
     return {(model, name): terms(asked) for model, name, asked in cases()}
 
 
-def stored() -> dict[tuple[str, str], dict[str, Any]]:
-    """All cases as they were stored."""
-    lines = FILE.read_text(encoding="utf-8").splitlines()
+def stored(topic: str = "inference") -> dict[tuple[str, str], dict[str, Any]]:
+    """All cases of a topic as they were stored; none where none are."""
+    if not FILES[topic].is_file():
+        return {}
+    lines = FILES[topic].read_text(encoding="utf-8").splitlines()
     return {(entry["model"], entry["case"]): entry["terms"] for entry in map(json.loads, lines)}
 
 
@@ -112,12 +194,12 @@ def differences(old: dict[tuple[str, str], dict[str, Any]], new: dict[tuple[str,
     return ["  ".join(f"{cell[:44]:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def write() -> None:
-    """Store all cases as they are now."""
-    FILE.parent.mkdir(exist_ok=True)
-    with open(FILE, "w", encoding="utf-8") as file:
-        for (model, name), found in now().items():
-            entry = {"model": model, "case": name, "terms": found}
+def write(topic: str, found: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Store all cases of a topic as they are now."""
+    FOLDER.mkdir(exist_ok=True)
+    with open(FILES[topic], "w", encoding="utf-8") as file:
+        for (model, name), values in found.items():
+            entry = {"model": model, "case": name, "terms": values}
             file.write(json.dumps(entry, separators=(",", ":"), ensure_ascii=False) + "\n")
 
 
@@ -125,14 +207,18 @@ def main() -> int:
     """Print what changed, or store it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="store the estimates as they are now")
+    parser.add_argument("--topic", choices=list(FILES), help="only one of the two")
     arguments = parser.parse_args()
-    rows = differences(stored() if FILE.is_file() else {}, now())
-    print("\n".join(rows) if rows else "no term changed")
-    if arguments.write:
-        write()
-        print(f"stored {len(stored())} estimates in {FILE}")
-        return 0
-    return 1 if rows else 0
+    changed = False
+    for topic in [arguments.topic] if arguments.topic else list(FILES):
+        before, after = stored(topic), now(topic)
+        rows = differences(before, after)
+        print("\n".join(rows) if rows else f"{topic}: no term changed")
+        changed = changed or bool(rows)
+        if arguments.write:
+            write(topic, after)
+            print(f"stored {len(after)} estimates in {FILES[topic]}")
+    return 1 if changed and not arguments.write else 0
 
 
 if __name__ == "__main__":

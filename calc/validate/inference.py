@@ -1,4 +1,4 @@
-"""How far predictions are from measurements: `configs/measurements/` and the catalogue's expected counts.
+"""Memory of serving: files, start-up logs and tables beside what `fit` says, and the counts that the catalogue expects.
 
 A measured row is a scenario, what the run set otherwise than its software does by default (`settings`: keys of a
 software profile), and some measured quantities. Each quantity is predicted by the same code that answers `fit`.
@@ -6,10 +6,8 @@ software profile), and some measured quantities. Each quantity is predicted by t
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from statistics import fmean, median
 from typing import Any
 
 from calc import load, scenario_file, solve
@@ -21,56 +19,12 @@ from calc.formulas.parameters import parameters
 from calc.memory import InferenceMemory, StageMemory, deploy
 from calc.specs.formats import kv_format_named
 from calc.units import parse
+from calc.validate.comparison import Comparison, half_of
 
-TOPICS = {"memory": ("memory_inference.yaml",)}
-"""What can be validated, and the files of measured rows it reads."""
+ROWS = "memory_inference.yaml"
 DEVICE = "h100-sxm"
 """Stands in where a row is about a file and names no device."""
 KEYS = ("id", "kind", "source", "note", "scenario", "settings", "measured")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One measured quantity beside its prediction."""
-
-    id: str
-    kind: str
-    """What was measured: a file, a log, a table."""
-    quantity: str
-    model: str
-    software: str
-    device: str
-    source: str
-    half: str
-    """fit: constants may be calibrated on it; check: it may only be looked at."""
-    measured: float
-    predicted: float
-    relative: bool
-    """Whether the error is a share of the measured value; else it is a difference."""
-
-    @property
-    def error(self) -> float:
-        """Predicted less measured, as a share [1] or in the quantity's unit."""
-        difference = self.predicted - self.measured
-        return difference / (self.measured or self.predicted or 1) if self.relative else difference
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """The errors of one kind, quantity and software."""
-
-    kind: str
-    by: dict[str, str]
-    half: str
-    """fit, check, or both together (all)."""
-    unit: str
-    """share, or the unit of the differences (bytes)."""
-    count: int
-    median_abs_error: float
-    p90_abs_error: float
-    worst_abs_error: float
-    bias: float
-    """Mean of the signed errors: above 0 the predictions are too high."""
 
 
 class Predicted:
@@ -174,36 +128,18 @@ OVERHEADS = ("activations", "non_torch", "graphs")
 """Quantities of an engine's log that are summed, where a row states the first, as `overheads`."""
 
 
-def half_of(source: str, model: str) -> str:
-    """fit or check, by a rule that nobody chooses: the parity of a hash of source and model.
-
-    Examples
-    --------
-    >>> half_of("a table", "llama-2-7b"), half_of("a table", "llama-2-13b")
-    ('check', 'fit')
-    """
-    digest = hashlib.sha256(f"{source}|{model}".encode()).digest()
-    return "fit" if digest[0] % 2 == 0 else "check"
-
-
-def comparisons(topic: str = "memory") -> list[Comparison]:
-    """Every measured quantity of a topic beside its prediction, and the catalogue's counts.
+def comparisons() -> Iterator[Comparison]:
+    """Every measured quantity beside its prediction, and the catalogue's counts.
 
     Raises
     ------
     CalcError
-        No such topic, or a row that can't be read or laid out.
+        A row that can't be read or laid out.
     """
-    if topic not in TOPICS:
-        raise unknown("topic", topic, TOPICS)
-    found: list[Comparison] = []
-    for name in TOPICS[topic]:
-        path = configs_dir() / "measurements" / name
-        for document in load_file(path):
-            for index, row in enumerate(document.mapping().get("rows") or ()):
-                found.extend(_compared(document, index, row))
-    found.extend(_catalogue())
-    return found
+    for document in load_file(configs_dir() / "measurements" / ROWS):
+        for index, row in enumerate(document.mapping().get("rows") or ()):
+            yield from _compared(document, index, row)
+    yield from _catalogue()
 
 
 def _compared(document: Document, index: int, row: Any) -> Iterator[Comparison]:
@@ -262,37 +198,3 @@ def _catalogue() -> Iterator[Comparison]:
             yield Comparison(id=name, kind="catalogue", quantity=quantity, model=name, software="", device="",
                              source="expect: of the record", half="check", measured=float(value),
                              predicted=float(prediction), relative=True)  # fmt: skip
-
-
-def groups(found: Iterable[Comparison], halves: Iterable[str] = ("fit", "check")) -> list[Group]:
-    """Comparisons summed up by kind, quantity, software and half; `all` among the halves joins both."""
-    sets: dict[tuple[str, str, str, str], list[Comparison]] = {}
-    wanted = tuple(halves)
-    for one in found:
-        for half in wanted:
-            if half in ("all", one.half):
-                sets.setdefault((one.kind, one.quantity, one.software, half), []).append(one)
-    return [_group(kind, {"quantity": quantity, "software": software} if software else {"quantity": quantity},
-                   half, members) for (kind, quantity, software, half), members in sets.items()]  # fmt: skip
-
-
-def _group(kind: str, by: dict[str, str], half: str, members: list[Comparison]) -> Group:
-    errors = [member.error for member in members]
-    sizes = sorted(abs(error) for error in errors)
-    unit = "share" if members[0].relative else "bytes"
-    return Group(kind=kind, by=by, half=half, unit=unit, count=len(errors), median_abs_error=median(sizes),
-                 p90_abs_error=percentile(sizes, 0.9), worst_abs_error=sizes[-1], bias=fmean(errors))  # fmt: skip
-
-
-def percentile(ascending: list[float], share: float) -> float:
-    """The value that a share of the sorted values lies below, interpolated.
-
-    Examples
-    --------
-    >>> percentile([0.0, 1.0, 2.0, 3.0], 0.5)
-    1.5
-    """
-    place = share * (len(ascending) - 1)
-    low = int(place)
-    high = min(low + 1, len(ascending) - 1)
-    return ascending[low] + (place - low) * (ascending[high] - ascending[low])

@@ -1,0 +1,156 @@
+"""What is kept off the device: bytes on host and NVMe, traffic over the host link, the host's own optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from calc.errors import MissingFactError
+from calc.formulas import activations, held, offload, states
+from calc.formulas.exposed import exposed
+from calc.training.plan import Plan
+from calc.training.stages import Stage
+from calc.training.states import ModelStates
+from calc.xp import Number, maximum, minimum
+
+KINDS = ("weights", "gradients", "optimizer")
+HOST_SHARE = 0.5
+"""Share of the host's memory bandwidth that a vectorized optimizer step reaches (DeepSpeed's CPU-Adam)."""
+OPTIMIZER_BUFFERS, PARAMETER_BUFFERS = 4, 5
+"""Pinned buffers that transfers to NVMe go through, as DeepSpeed's defaults (buffer_count)."""
+SIXTEEN_BIT = 2
+
+
+def asked(plan: Plan) -> bool:
+    """Whether anything is kept off the device."""
+    return any(what != "none" for what in plan.scenario.parallel.offload) or plan.parts.optimizer.paged
+
+
+def moved(plan: Plan, weights: Number, gradients: Number,
+          optimizer: Number) -> tuple[dict[str, Number], dict[str, str]]:  # fmt: skip
+    """States of one device that are kept elsewhere [byte], and where."""
+    if not asked(plan):
+        return {}, {}
+    parallel = plan.scenario.parallel
+    sizes = {"weights": weights, "gradients": gradients, "optimizer": optimizer}
+    tiers = {what: offload.tier(what, parallel.offload, parallel.offload_to, plan.parts.optimizer.paged)
+             for what in KINDS}  # fmt: skip
+    away = {what: where for what, where in tiers.items() if where != offload.DEVICE}
+    return {what: sizes[what] for what in away}, away
+
+
+def staging(plan: Plan, model: ModelStates) -> Number:
+    """Pinned host memory of one device that transfers to and from NVMe go through [byte]."""
+    parallel, recipe = plan.scenario.parallel, plan.parts.recipe
+    found: Number = 0
+    if "optimizer" in parallel.offload:
+        found = found + offload.staging_bytes(model.largest() / model.ranks(False, "optimizer"), recipe.updated_bytes,
+                                              OPTIMIZER_BUFFERS)  # fmt: skip
+    if "parameters" in parallel.offload:
+        found = found + offload.staging_bytes(model.largest(), recipe.weight_bytes, PARAMETER_BUFFERS)
+    return found
+
+
+def offload_seconds(plan: Plan, model: ModelStates, stages: Sequence[Stage], compute: Number) -> Number:
+    """Seconds that traffic to host and NVMe, and the host's optimizer step, add to a step.
+
+    Parameters and activations move behind the layers' computation; optimizer states hide behind nothing but the
+    host's own computation (ZeRO-Infinity, arXiv 2104.07857, section 4.1).
+
+    Raises
+    ------
+    MissingFactError
+        The device's or the node's record lacks a bandwidth that this takes.
+    """
+    if not asked(plan):
+        return 0
+    return maximum(0, *(_stage_seconds(plan, model, stage, compute) for stage in stages))
+
+
+def _stage_seconds(plan: Plan, model: ModelStates, stage: Stage, compute: Number) -> Number:
+    """The same of the devices of one stage."""
+    parallel, layout, recipe = plan.scenario.parallel, plan.layout, plan.parts.recipe
+    amounts = model.of(stage)
+    link = host_link(plan)
+    behind: Number = 0
+    if "parameters" in parallel.offload:
+        loads = 3 if plan.recompute == "full" else 2
+        # each rank loads its own shard over its own link, then they gather
+        shard = amounts.elements / model.ranks(False, "weights")
+        share = 1 if not plan.frozen else amounts.trained / maximum(amounts.elements, 1)
+        weight = sum(amount.weights for amount in amounts.values()) / maximum(amounts.elements, 1)
+        behind = behind + layout.micro_batches * offload.transfer_seconds(
+            offload.parameter_link_bytes(shard, weight, share * recipe.gradient_bytes, loads), link)  # fmt: skip
+    if "activations" in parallel.offload:
+        behind = behind + layout.micro_batches * offload.transfer_seconds(
+            offload.activation_link_bytes(_checkpoints(plan, stage)), link)  # fmt: skip
+    hidden = plan.parts.profile.overlap_gather.value
+    found = exposed(behind, compute, hidden)
+    if "optimizer" in parallel.offload:
+        return found + _optimizer(plan, model, stage, link)
+    # pages of a paged optimizer move only where the device overflows: none is counted
+    return found
+
+
+def _optimizer(plan: Plan, model: ModelStates, stage: Stage, link: Number) -> Number:
+    """An optimizer's step on the host: gradients down, states read and written there, weights up."""
+    cluster, recipe = plan.scenario.cluster, plan.parts.recipe
+    if plan.frozen and plan.adapter is not None:
+        recipe = plan.adapter.recipe
+    amounts = model.of(stage)
+    per_device = amounts.updated(model)
+    per_node = offload.node_bytes(per_device, minimum(plan.layout.devices, cluster.devices_per_node))
+    bandwidth = cluster.host_memory_bandwidth
+    if bandwidth is None:
+        raise MissingFactError(f"{cluster.name or 'the node'} has no host memory bandwidth; give "
+                               "cluster.host_memory_bandwidth")  # fmt: skip
+    traffic = states.step_traffic_bytes(plan.parts.optimizer, recipe, "linear", 1, "fused")
+    host = offload.host_step_seconds(per_node, traffic, bandwidth, HOST_SHARE)
+    transfers = offload.transfer_seconds(offload.optimizer_link_bytes(
+        per_device, SIXTEEN_BIT, recipe.weight_bytes, 1, 1), link)  # fmt: skip
+    if plan.scenario.parallel.offload_to == "nvme":
+        held_there = sum((amount.master + amount.moments) / model.ranks(expert, "optimizer")
+                         for (_, expert), amount in amounts.items())  # fmt: skip
+        moved_ = offload.nvme_step_bytes(held_there, 0, 0) * minimum(plan.layout.devices, cluster.devices_per_node)
+        transfers = maximum(transfers, offload.transfer_seconds(moved_, nvme_bandwidth(plan)))
+    return offload.step_seconds(host, transfers)
+
+
+def _checkpoints(plan: Plan, stage: Stage) -> Number:
+    """Activations of one micro-batch that one device of a stage sends away [byte]."""
+    per_layer = activations.layer_input_bytes(plan.scenario.model.hidden_size, SIXTEEN_BIT, plan.layout.tensor,
+                                              plan.sequence_parallel)  # fmt: skip
+    return held.activation_bytes(stage.layers, plan.tokens, per_layer)
+
+
+def host_link(plan: Plan) -> Number:
+    """Bandwidth of one device to its host, or its share of the NVMe's where parameters lie there [byte/s].
+
+    Raises
+    ------
+    MissingFactError
+        The device's record has no host link.
+    """
+    scenario = plan.scenario
+    link = scenario.hardware.host_link
+    if not link or not link.get("bandwidth"):
+        raise MissingFactError(f"{scenario.hardware.name} has no link to the host; give hardware.host_link.bandwidth")
+    bandwidth = float(link["bandwidth"])
+    if scenario.parallel.offload_to == "nvme" and "parameters" in scenario.parallel.offload:
+        sharers = minimum(plan.layout.devices, scenario.cluster.devices_per_node)
+        return minimum(bandwidth, nvme_bandwidth(plan) / sharers)
+    return bandwidth
+
+
+def nvme_bandwidth(plan: Plan) -> float:
+    """Rate at which a node reads from NVMe [byte/s].
+
+    Raises
+    ------
+    MissingFactError
+        The node's record doesn't say.
+    """
+    cluster = plan.scenario.cluster
+    nvme = cluster.nvme or {}
+    if not nvme.get("read"):
+        raise MissingFactError(f"{cluster.name or 'the node'} has no NVMe read bandwidth; give cluster.nvme.read")
+    return float(nvme["read"])
