@@ -71,7 +71,7 @@ def test_a_table_has_every_part():
                  "by pipeline stage", "recomputation", "tensor communication", "pipeline bubble", "% of the step is",
                  "What would be faster", "PaLM", "causal", "HFU", "6N", "Next: llm-calc explain"):  # fmt: skip
         assert part in text, part
-    assert "What would help" in training_table.render(answer("too large"))
+    assert "What would make it fit" in training_table.render(answer("too large"))
     large = {**CASES["lora"], "training": {**CASES["lora"]["training"], "sequence_length": "8k", "recompute": "none"}}
     assert "What would make it fit\n  fits " in training_table.render(estimate(load_scenario(large)))
     assert "give --tokens" in training_table.render(answer("lora"))

@@ -28,8 +28,6 @@ from calc.xp import Number, minimum, round_up
 
 SELECTIVE = ("core_attn",)
 """What `recompute: selective` means, as Megatron-LM's selective mode: attention scores."""
-ADAPTER_RECIPES = {"fp32": "fp32", "bf16": "pure", "fp16": "pure"}
-"""Format of an adapter's weights -> what is stored of them."""
 DEFAULT_RANK = 16
 """Rank of an adapter that names none."""
 
@@ -193,7 +191,7 @@ def decide(scenario: Scenario) -> tuple[Plan, tuple[str, ...]]:
     peak_of(scenario, training.precision)
     mode, modules = recompute_mode(training.recompute)
     shares = scenario.parallel.sequence
-    adapter = _adapter(scenario)
+    adapter = _adapter(scenario, parts.recipe)
     schedule = scenario.parallel.schedule
     plan = Plan(
         scenario=scenario, model=trained(scenario.model, training.mtp), layout=layout, parts=parts,
@@ -218,7 +216,7 @@ def _parts(scenario: Scenario) -> Parts:
     return Parts(profile=profile, recipe=recipe, precision=precision, optimizer=optimizer, efficiency=efficiency)
 
 
-def _adapter(scenario: Scenario) -> Adapter | None:
+def _adapter(scenario: Scenario, recipe: Recipe) -> Adapter | None:
     """What `training.adapter` asks for."""
     training = scenario.training
     assert training is not None
@@ -235,8 +233,9 @@ def _adapter(scenario: Scenario) -> Adapter | None:
     names = {weight.name for stack in scenario.model.text_stacks for part, weight, _ in weights_of(stack)
              if adapters.is_target(weight.name, weight.role, targets, adapters.is_fused(part))}  # fmt: skip
     form = str(given.get("format") or (scenario.profile.adapter_format if scenario.profile else "fp32"))
+    stored = recipe_named("fp32") if form == "fp32" else recipe  # a 16-bit adapter is stored as any trained weight is
     return Adapter(kind=kind, rank=int(given.get("rank", DEFAULT_RANK)), targets=targets, format=form,
-                   names=tuple(sorted(names)), recipe=recipe_named(ADAPTER_RECIPES[form]),
+                   names=tuple(sorted(names)), recipe=stored,
                    dropout=given.get("dropout", 0.0), share=adapters.trained_share(kind.name, given.get("share")),
                    )  # fmt: skip
 

@@ -563,6 +563,11 @@ def converted(row: Row, models: dict[str, Row], found: dict[str, Any]) -> Row:
     """One row in the project's form."""
     usable(row)
     flags: list[str] = []
+    shape = row["model"]
+    if shape.get("hidden") and shape.get("heads") and shape["hidden"] % shape["heads"] and "BLOOM" in shape["name"]:
+        # Megatron refuses heads that don't divide the hidden size; the other runs of that table have 64
+        row = {**row, "model": {**shape, "heads": 64, "kv_heads": 64, "head_dim": shape["hidden"] // 64}}
+        flags.append("heads_guessed")
     table, software = table_of(row["source"]), software_of(row)
     name = model_of(row, models, found)
     if name not in found:
@@ -653,7 +658,7 @@ HEAD = """\
 #   includes_evaluation: less sure than others. older_release: a later release of the same table has the same run at
 #   another speed; outlier: no other release is within 25 % of it. variable_length: not for speed. memory_of_one_rank:
 #   the peak is that of the rank that logs. no_overlap, async_tensor, fp8_rowwise, token_drop, balanced_routing,
-#   optimizer_in_backward, embeddings_trained, offload_of_40_layers, degrees_in_cores: what the scenario can't say.
+#   optimizer_in_backward, embeddings_trained, heads_guessed (printed ones can't be), offload_of_40_layers, degrees_in_cores: what the scenario can't say.
 """
 
 

@@ -1,0 +1,404 @@
+"""Time of one micro-batch through one layer on one device: matrices, attention, memory-bound operators, and what its
+groups exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from calc.architecture.part import Part, Scores, Weight
+from calc.formulas import attention_time, collectives, matmul, operator_bytes, traffic
+from calc.formulas.collectives import Fabric, Group
+from calc.formulas.matmul import Roof
+from calc.formulas.sharding import shard
+from calc.training.plan import Plan
+from calc.xp import Number, ceil_div, is_array, maximum, minimum
+
+CAST_PASSES = {"fp8": 2, "nvfp4": 2}
+"""Reads of a tensor that is cast to a format: two where its scale comes from the whole of it, one from a block."""
+
+EAGER_KERNELS = 5
+"""Kernels that eager software launches for a memory-bound operator: a norm, a rotation, a gated activation."""
+
+KERNELS = {operator_bytes.scan_bytes: 6, operator_bytes.router_bytes: 12, operator_bytes.permute_bytes: 8}
+"""Kernels of an operator that is several even where kernels are fused."""
+
+MATRIX_ROLES = ("linear", "expert", "router", "head")
+"""Roles of weights that tokens are multiplied with."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LayerTime:
+    """Seconds of one micro-batch in one layer, by what takes them."""
+
+    matmul: dict[str, Number] = field(default_factory=dict)
+    """Matrices by name: forward, backward and recomputed."""
+    attention: Number = 0
+    memory: Number = 0
+    """Memory-bound operators."""
+    forward: Number = 0
+    """Computation of the forward pass."""
+    backward: Number = 0
+    """Computation of the backward pass, recomputation included."""
+    weight_gradient: Number = 0
+    """The part of `backward` that computes gradients of weights: what zero-bubble schedules put off."""
+    recomputed: Number = 0
+    """The part of `backward` that computes forward results again."""
+    tensor: Number = 0
+    """Exchanges of the tensor group, forward and backward."""
+    expert: Number = 0
+    context: Number = 0
+    forward_shares: Number = 0
+    """Exchanges of the forward pass, all groups: what full recomputation repeats."""
+    kernels: Number = 0
+    """Kernels that the host launches, forward and backward."""
+
+    @property
+    def compute(self) -> Number:
+        """All computation."""
+        return self.forward + self.backward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Matrices:
+    """Weights of a part that one matrix multiplication serves, since they read the same input."""
+
+    name: str
+    weights: tuple[Weight, ...]
+
+
+@lru_cache(maxsize=1024)
+def multiplications(part: Part, fused: bool) -> tuple[Matrices, ...]:
+    """The matrix multiplications of a part: with fused kernels, matrices that read one input are one (q, k and v; gate
+    and up), as Megatron-LM's linear_qkv and linear_fc1."""
+    found: dict[object, list[Weight]] = {}
+    for weight in part.weights():
+        if weight.role not in MATRIX_ROLES or weight.inputs == 1:
+            continue
+        joined = fused and weight.split == "column" and weight.role in ("linear", "expert")
+        same = (weight.role, weight.inputs, weight.copies, weight.used) if joined else weight.name
+        found.setdefault(same, []).append(weight)
+    return tuple(Matrices(name="_".join(weight.name for weight in weights), weights=tuple(weights))
+                 for weights in found.values())  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """The process groups of a plan, placed on the network."""
+
+    tensor: Group
+    context: Group
+    expert: Group
+    expert_tensor: Group
+    data: Group
+    expert_data: Group
+    stages: Group
+
+
+def groups(plan: Plan, fabric: Fabric) -> Groups:
+    """Groups placed from the inside out: tensor, context, expert, data, pipeline (Megatron-LM's default order)."""
+    layout = plan.layout
+    within = layout.expert_tensor * layout.expert
+    return Groups(
+        tensor=collectives.place(fabric, layout.tensor, 1),
+        context=collectives.place(fabric, layout.context, layout.tensor),
+        expert=collectives.place(fabric, layout.expert, layout.expert_tensor),
+        expert_tensor=collectives.place(fabric, layout.expert_tensor, 1),
+        data=collectives.place(fabric, plan.data_group, layout.tensor),
+        expert_data=collectives.place(fabric, plan.expert_data_group, within),
+        stages=collectives.place(fabric, layout.pipeline, layout.stage_devices),
+    )  # fmt: skip
+
+
+class Operators:
+    """Layer times of a plan."""
+
+    def __init__(self, plan: Plan, low: Roof, half: Roof, groups: Groups) -> None:
+        self.plan = plan
+        self.low = low
+        """The roof of the precision."""
+        self.half = half
+        """The roof of the 16-bit format: attention, head, router, memory-bound operators."""
+        self.groups = groups
+        profile = plan.parts.profile
+        self.passes = profile.memory_passes.value
+        self.rate = profile.matmul.value
+        self.repeated = plan.recompute == "full"
+        """Whether layers run again whole, in backward."""
+        self.saves: tuple[str, ...] = ()
+        """What is kept of layers that run again."""
+        if profile.recompute_saves and "core_attn" in plan.modules:
+            self.repeated, self.saves = True, profile.recompute_saves
+        self.modules = () if self.repeated else plan.modules
+        # weights' gradients are added to a buffer, or written anew and reduced
+        self.gradient_bytes = 2.0 if profile.gradients_in_backward else 2 * (
+            4.0 if profile.accumulates_fp32 else plan.parts.recipe.gradient_bytes)  # fmt: skip
+        self.fused = plan.kernels == "fused"
+        self.imbalance = plan.imbalance
+        self.tokens = plan.tokens
+        self.spread = self.tokens / plan.layout.tensor if plan.sequence_parallel else self.tokens
+        """Tokens of a rank between the matrices."""
+
+    def shards(self, group: Group) -> tuple[Group, Group | None]:
+        """The ranks that share one sharded copy, and those that hold the same part of other copies (hybrid)."""
+        limit = self.plan.scenario.parallel.shard_group
+        if limit is None:
+            return group, None
+        inside = minimum(group.ranks, limit)
+        stride = self.plan.layout.tensor
+        return (collectives.place(group.fabric, inside, stride),
+                collectives.place(group.fabric, group.ranks / inside, stride * inside))  # fmt: skip
+
+    def layer(self, parts: Iterable[Part], *, recompute: bool = True) -> LayerTime:
+        """Times of some parts."""
+        time = LayerTime()
+        spared: Number = 0
+        for part in parts:
+            spared = spared + self._part(part, time, recompute)
+        if recompute and self.repeated:
+            share = self.plan.recomputed_share
+            again = share * maximum(0, time.forward - spared)
+            time.recomputed = again
+            time.backward = time.backward + again
+            time.kernels = time.kernels * (1 + share / 3)
+            if not self.saves:
+                time.tensor = time.tensor + share * time.forward_shares
+        return time
+
+    def _part(self, part: Part, time: LayerTime, recompute: bool) -> Number:
+        """Add a part's times; returns the forward time that recomputation of the whole layer saves: what is kept, and
+        the last matrix where it stops early."""
+        plan, modules = self.plan, self.modules if recompute else ()
+        saves, stops = self.saves, plan.parts.profile.recompute_rule == "early_stop"
+        spared: Number = 0
+        whole_moe = "moe" in modules and part.group == "experts"
+        reduced = kernels = 0
+        repeated = False
+        for matrices in multiplications(part, self.fused):
+            forward, inputs, weights = self._matrices(matrices)
+            name = matrices.name
+            time.matmul[name] = time.matmul.get(name, 0) + forward + inputs + weights
+            time.forward = time.forward + forward
+            time.backward = time.backward + inputs + weights
+            time.weight_gradient = time.weight_gradient + weights
+            last = matrices.weights[-1]
+            kernels += 3 if last.role != "expert" else 9
+            if last.split == "row" and last.role == "linear":
+                reduced += 1
+            if modules and (whole_moe or _module(part.group, last) in modules):
+                repeated = repeated or last.split == "row"
+                time.recomputed = time.recomputed + forward
+                time.backward = time.backward + forward
+            if saves and any(weight.name in saves for weight in matrices.weights):
+                spared = spared + forward * sum(weight.outputs for weight in matrices.weights if weight.name in saves
+                                                ) / sum(weight.outputs for weight in matrices.weights)  # fmt: skip
+            elif stops and last.name in ("down", "shared_down"):
+                spared = spared + forward
+        for scores in part.scores():
+            forward, backward = self._scores(scores)
+            again = forward if "core_attn" in modules else 0
+            time.attention = time.attention + forward + backward + again
+            time.forward = time.forward + forward
+            time.backward = time.backward + backward + again
+            time.recomputed = time.recomputed + again
+            kernels += 3
+            if "scores" in saves:
+                spared = spared + forward
+            self._context(scores, time)
+        forward, backward, launched = self._memory(part)
+        again = forward if whole_moe or (part.group == "norms" and "layernorm" in modules) else 0
+        time.memory = time.memory + forward + backward + again
+        time.forward = time.forward + forward
+        time.backward = time.backward + backward + again
+        time.recomputed = time.recomputed + again
+        time.kernels = time.kernels + kernels + launched
+        if reduced:
+            self._tensor(reduced, time, 1 if repeated else 0)
+        if part.group == "experts":
+            self._experts(part, time, 1 if whole_moe else 0)
+        return spared
+
+    def _matrices(self, matrices: Matrices) -> tuple[Number, Number, Number]:
+        """Forward, input-gradient and weight-gradient time of one multiplication."""
+        plan, layout = self.plan, self.plan.layout
+        first = matrices.weights[0]
+        padding = plan.vocabulary_padding
+        inputs: Number = 0
+        outputs: Number = 0
+        copies: Number = 1
+        for weight in matrices.weights:
+            inputs, width, copies = shard(weight, layout, padding)
+            outputs = outputs + width
+        rows = self.tokens
+        if first.role == "expert":
+            rows = (self.tokens * layout.expert * layout.expert_tensor / layout.tensor * first.used / first.copies
+                    * self.imbalance)  # fmt: skip
+        elif first.split == "replicated" and plan.sequence_parallel:
+            rows = self.spread
+        low = first.role in plan.parts.precision.low_roles
+        roof = self.low if low else self.half
+        forward, by_input, by_weight = matmul.linear_seconds(
+            roof, rows, inputs, outputs, copies, gradient_bytes=self.gradient_bytes, frozen=plan.frozen,
+        )  # fmt: skip
+        forward, by_input, by_weight = forward / self.rate, by_input / self.rate, by_weight / self.rate
+        if low:  # both directions of what is multiplied are cast, since each product reads another one
+            casts, passes = 2 * roof.element_bytes, CAST_PASSES.get(roof.precision, 1)
+            forward = forward + matmul.quantize_seconds(self.half, rows * inputs * copies, 2, casts, passes)
+            by_input = by_input + matmul.quantize_seconds(self.half, rows * outputs * copies, 2, casts, passes)
+        return forward, by_input, by_weight
+
+    def _scores(self, scores: Scores) -> tuple[Number, Number]:
+        """Forward and backward time of attention."""
+        plan, layout = self.plan, self.plan.layout
+        heads = ceil_div(scores.heads, layout.tensor) if scores.split else scores.heads
+        keys = plan.keys(scores)
+        sequences = layout.micro_batch
+        if plan.training.attention == "flash":
+            forward = attention_time.flash_seconds(self.half, self.tokens, keys, heads, scores.qk_dim, scores.v_dim,
+                                                   sequences)  # fmt: skip
+            backward = attention_time.flash_seconds(self.half, self.tokens, keys, heads, scores.qk_dim, scores.v_dim,
+                                                    sequences, backward=True)  # fmt: skip
+            return forward, backward
+        length = plan.training.sequence_length
+        forward = attention_time.unfused_seconds(self.half, self.tokens, length, heads, scores.qk_dim, scores.v_dim,
+                                                 sequences)  # fmt: skip
+        backward = attention_time.unfused_seconds(self.half, self.tokens, length, heads, scores.qk_dim, scores.v_dim,
+                                                  sequences, backward=True)  # fmt: skip
+        return forward, backward
+
+    def _memory(self, part: Part) -> tuple[Number, Number, Number]:
+        """Forward and backward time of a part's memory-bound operators, and how many kernels they are."""
+        layout, passes = self.plan.layout, self.passes
+        moved: Number = 0
+        moved_back: Number = 0
+        kernels = 0
+        for divided, bytes_, back, count in memory_bound(part, self.plan.scenario.model.hidden_size):
+            tokens = self.spread if divided == "sequence" else self.tokens / layout.tensor
+            if divided == "expert":
+                tokens = tokens * self.imbalance
+            moved = moved + tokens * bytes_
+            moved_back = moved_back + tokens * back
+            kernels += count
+        if not kernels:
+            return 0, 0, 0
+        launched = kernels * passes
+        half = self.half
+        return (matmul.memory_seconds(half, moved * passes, launched),
+                matmul.memory_seconds(half, moved_back * passes, launched),
+                2 * kernels * EAGER_KERNELS if self.plan.kernels == "eager" else 2 * launched)  # fmt: skip
+
+    def _tensor(self, reduced: int, time: LayerTime, again: int) -> None:
+        """Sums over the tensor group: one all-reduce (or all-gather and reduce-scatter) per row-split matrix, forward
+        and backward (Megatron-LM, arXiv 1909.08053, section 3)."""
+        group = self.groups.tensor
+        if not is_array(group.ranks) and group.ranks == 1:
+            return
+        moved = traffic.tensor_traffic(self.tokens, self.plan.scenario.model.hidden_size)
+        if self.plan.sequence_parallel:
+            gathered = collectives.all_gather(moved, group) * reduced
+            once = 2 * gathered
+            # the gathered input is not kept: gathered once more for its weight's gradient
+            time.tensor = time.tensor + gathered
+        else:
+            once = collectives.all_reduce(moved, group) * reduced
+        time.tensor = time.tensor + (2 + again) * once
+        time.forward_shares = time.forward_shares + once
+
+    def _experts(self, part: Part, time: LayerTime, again: int) -> None:
+        """Dispatch to the experts' devices and combination, forward and backward."""
+        expert = next((weight for weight in part.weights() if weight.role == "expert"), None)
+        if expert is None:
+            return
+        plan = self.plan
+        moved = traffic.expert_traffic(self.tokens / plan.layout.tensor, expert.inputs, expert.used) * self.imbalance
+        group, limit = self.groups.expert, plan.scenario.parallel.node_limit or 0
+        if plan.parts.profile.expert_dispatch == "once_per_node":
+            limit = traffic.reached_nodes(expert.used, group.nodes, limit)
+        once = collectives.all_to_all(moved, group, node_limit=limit, experts_per_token=expert.used)
+        inside = collectives.all_reduce(moved * plan.layout.expert_tensor, self.groups.expert_tensor)
+        time.expert = time.expert + (4 + 2 * again) * once + (2 + again) * inside
+        time.forward_shares = time.forward_shares + 2 * once + inside
+
+    def _context(self, scores: Scores, time: LayerTime) -> None:
+        """Exchange of keys and values over the context group."""
+        plan, layout = self.plan, self.plan.layout
+        if not is_array(layout.context) and layout.context == 1:
+            return
+        heads = scores.kv_heads or scores.heads
+        held = ceil_div(heads, layout.tensor) if scores.split else heads
+        width = held * (scores.qk_dim + scores.v_dim) / 2
+        kind = plan.scenario.parallel.context_kind
+        if kind == "ulysses":
+            query = ceil_div(scores.heads, layout.tensor) * (scores.qk_dim + scores.v_dim) / 2
+            once = collectives.all_to_all(traffic.ulysses_traffic(self.tokens, query, width), self.groups.context)
+            back = once
+        elif kind == "ring":
+            moved = traffic.ring_traffic(self.tokens, width) * (layout.context - 1)
+            once = collectives.p2p(moved, self.groups.context, layout.context - 1)
+            back = 2 * once
+        else:
+            moved = traffic.gather_traffic(self.tokens, width, layout.context)
+            once = collectives.all_gather(moved, self.groups.context)
+            back = 2 * once
+        time.context = time.context + once + back
+        time.forward_shares = time.forward_shares + once
+
+    def loss(self, time: LayerTime) -> None:
+        """Add the loss over the vocabulary: memory-bound, forward and backward."""
+        plan = self.plan
+        moved = operator_bytes.loss_bytes(plan.padded_vocabulary / plan.layout.tensor, plan.training.loss)
+        seconds = matmul.memory_seconds(self.half, self.tokens * moved, 2)
+        time.memory = time.memory + seconds
+        time.backward = time.backward + seconds
+
+
+@lru_cache(maxsize=1024)
+def memory_bound(part: Part, hidden: int) -> tuple[tuple[str, float, float, int], ...]:
+    """Memory-bound operators of a part, from what it declares: what divides them, their bytes per token forward and
+    backward, and how many they are."""
+    found: dict[str, tuple[float, float, int]] = {}
+    scored = part.scores()
+
+    def add(divided: str, formula: Callable[..., Number], *sizes: float, **how: bool) -> None:
+        forward, backward, count = found.get(divided, (0, 0, 0))
+        found[divided] = (forward + formula(*sizes, **how), backward + formula(*sizes, backward=True, **how),
+                          count + KERNELS.get(formula, 1))  # fmt: skip
+
+    for weight in part.weights():
+        if weight.role == "norm" and "bias" not in weight.name:
+            width = weight.outputs
+            if scored and width == scored[0].qk_dim:  # one weight for all heads
+                width = width * ((scored[0].kv_heads or scored[0].heads) if weight.name[0] == "k" else scored[0].heads)
+            add("sequence" if width == hidden else "tensor", operator_bytes.norm_bytes, width)
+            if part.group == "norms":
+                add("sequence", operator_bytes.residual_bytes, hidden)
+        elif weight.role == "router":
+            add("sequence", operator_bytes.router_bytes, hidden, weight.outputs)
+        elif weight.role == "embedding":
+            add("sequence", operator_bytes.embedding_bytes, hidden)
+        elif weight.split == "row" and not scored and weight.role in ("linear", "expert"):
+            used = weight.used if weight.role == "expert" else 1
+            siblings = sum(other.outputs == weight.inputs and other.split == "column" and other.role == weight.role
+                           for other in part.weights())  # fmt: skip
+            add("expert" if weight.role == "expert" else "tensor", operator_bytes.activation_bytes,
+                weight.inputs * used, gated=siblings > 1)  # fmt: skip
+            if weight.role == "expert":
+                add("expert", operator_bytes.permute_bytes, weight.outputs, used)
+    if part.group == "recurrent":
+        state = sum(cache.heads * cache.width for cache in part.cache() if cache.name == "state")
+        add("tensor", operator_bytes.scan_bytes, part.width(), state)
+    for scores in scored:
+        if scores.v_dim:
+            add("tensor", operator_bytes.rotary_bytes, scores.heads * scores.qk_dim,
+                (scores.kv_heads or scores.heads) * scores.qk_dim)  # fmt: skip
+    return tuple((divided, *sums) for divided, sums in found.items())
+
+
+def _module(group: str, weight: Weight) -> str:
+    """The Megatron-Core module whose recomputation repeats a matrix."""
+    if group == "feed_forward":
+        return "mlp"
+    if weight.name.startswith("shared_"):
+        return "shared_experts"
+    return "mla_up_proj" if weight.name in ("q_b", "kv_b") else ""
