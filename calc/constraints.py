@@ -255,8 +255,8 @@ def _decided(scenario: Scenario) -> tuple[Layout, int]:
                      expert=plan.expert, expert_tensor=expert_tensor)  # fmt: skip
     if plan.data is None and devices % inner:
         near = sorted({max(inner, devices // inner * inner), (devices // inner + 1) * inner})
-        line = (f"{devices} devices is not a multiple of tensor {tensor} x pipeline {pipeline} x context {plan.context} "
-                f"= {inner}; devices could be {' or '.join(map(str, near))}")  # fmt: skip
+        line = (f"{devices} devices is not a multiple of tensor {tensor} x pipeline {pipeline} x context "
+                f"{plan.context} = {inner}; devices could be {' or '.join(map(str, near))}")  # fmt: skip
         others = tuple(rule for rule in RULES if rule.name in WITHOUT_DATA)
         raise LayoutError("; ".join([*broken_rules(decided, facts(scenario.model, devices), others), line]))
     return decided, devices

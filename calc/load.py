@@ -17,13 +17,13 @@ from calc.architecture.model import Model
 from calc.configs import configs_dir, normal, records
 from calc.documents import Document, is_file, is_folder, load_file, load_yaml, read_text
 from calc.errors import BadValueError, CalcError, FileError, MissingFactError, UnknownNameError, plain, shown, unknown
-from calc.specs.efficiency import Efficiency
 from calc.specs.fields import read
 from calc.specs.hardware import Cluster, Hardware
 from calc.specs.software import ASSUMED, Assumed, Software
 from calc.units import parse
 
 if TYPE_CHECKING:
+    from calc.specs.efficiency import Efficiency
     from calc.specs.optimizer import Optimizer
     from calc.specs.recipe import Precision, Recipe
     from calc.specs.training_profile import TrainingProfile
@@ -310,6 +310,8 @@ def efficiency(name: str) -> Efficiency:
     A record with `like` has the keys of the one it names, but for those that it sets itself; mappings are merged, tiles
     apart. That a generation is measured isn't taken over.
     """
+    from calc.specs.efficiency import Efficiency  # `fit` needs no times
+
     data, document = _generation(name)
     found = read(Efficiency, document, (name,), data={**data, "name": name})
     try:

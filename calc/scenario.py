@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from calc.architecture.model import Model
 from calc.specs.hardware import Cluster, Hardware
 from calc.specs.plan import Parallel
-from calc.specs.run import Cost, Reliability
 from calc.specs.software import Software
 from calc.specs.workload import Inference, Training
 
 if TYPE_CHECKING:  # what `fit` needs no classes of
     from calc.specs.efficiency import Efficiency
     from calc.specs.rl import RL
+    from calc.specs.run import Cost, Reliability
     from calc.specs.training_profile import TrainingProfile
 
 TASKS = ("pretrain", "finetune", "infer")
@@ -53,8 +53,10 @@ class Scenario:
     """How the software trains; None where nothing is trained."""
     efficiency: Efficiency | None = None
     """What share of its figures the device reaches; None where no time is asked for."""
-    cost: Cost = field(default_factory=Cost)
-    reliability: Reliability = field(default_factory=Reliability)
+    given_cost: Cost | None = None
+    """The section `cost`; None where there is none."""
+    given_reliability: Reliability | None = None
+    """The section `reliability`; None where there is none."""
     tuning: Tuning | None = None
     """The `rl` section; None where the data are all there is to learn from."""
     reserved: float = 0.0
@@ -70,6 +72,20 @@ class Scenario:
     def sequences(self) -> int:
         """Sequences of one sample of a batch: two where it is a pair of chosen and rejected."""
         return 1 if self.tuning is None else self.tuning.rl.how.sequences
+
+    @property
+    def cost(self) -> Cost:
+        """Money, energy and carbon: as given, or by default."""
+        from calc.specs.run import Cost  # `fit` needs none of it
+
+        return self.given_cost or Cost()
+
+    @property
+    def reliability(self) -> Reliability:
+        """Failures and checkpoints: as given, or by default."""
+        from calc.specs.run import Reliability
+
+        return self.given_reliability or Reliability()
 
     @property
     def total_bytes(self) -> float:

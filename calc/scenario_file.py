@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from calc import load
 from calc.architecture.model import Model
@@ -17,9 +17,11 @@ from calc.specs.fields import read
 from calc.specs.formats import format_named, kv_format_named
 from calc.specs.hardware import Cluster, Hardware
 from calc.specs.plan import Parallel
-from calc.specs.run import Cost, Reliability
 from calc.specs.workload import Inference, Training, kv_budget
 from calc.units import format_bytes, parse, parse_whole
+
+if TYPE_CHECKING:
+    from calc.specs.run import Cost, Reliability
 
 T = TypeVar("T")
 
@@ -89,15 +91,26 @@ def scenario_from(document: Document) -> Scenario:
     _check_inference(inference, document)
     inference = _within_limit(inference, found_model, data.get("inference") or {}, notes)
     parallel = read(Parallel, document, ("parallel",), data=data.get("parallel"))
-    cost = read(Cost, document, ("cost",), data=data.get("cost"))
-    reliability = read(Reliability, document, ("reliability",), data=data.get("reliability"))
+    cost, reliability = _run(document)
     return Scenario(
+        name=str(title or f"{found_model.name} on {device.name}"), task=task, model=found_model, hardware=device,
+        cluster=node, devices=devices, software=profile, parallel=parallel, inference=inference, training=training,
         profile=load.training_profile(profile) if trains else None,
-        efficiency=load.efficiency(device.efficiency or "generic") if trains else None, cost=cost, reliability=reliability, name=str(title or f"{found_model.name} on {device.name}"), task=task, model=found_model,
-        hardware=device, cluster=node, devices=devices, software=profile, parallel=parallel, inference=inference,
-        training=training, tuning=tuning, reserved=reserved, text_only=text_only, notes=tuple(notes),
+        efficiency=load.efficiency(device.efficiency or "generic") if trains else None, tuning=tuning,
+        given_cost=cost, given_reliability=reliability, reserved=reserved, text_only=text_only, notes=tuple(notes),
         asked=_asked(data),
     )  # fmt: skip
+
+
+def _run(document: Document) -> tuple[Cost | None, Reliability | None]:
+    """The sections `cost` and `reliability`, where they are given."""
+    data = document.mapping()
+    if data.get("cost") is None and data.get("reliability") is None:
+        return None, None
+    from calc.specs.run import Cost, Reliability
+
+    return (read(Cost, document, ("cost",), data=data.get("cost")),
+            read(Reliability, document, ("reliability",), data=data.get("reliability")))  # fmt: skip
 
 
 def _within_limit(inference: Inference, model_: Model, given: dict[str, Any], notes: list[str]) -> Inference:

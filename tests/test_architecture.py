@@ -31,10 +31,13 @@ MAY_IMPORT = {
     "composer": CORE | NOUNS | {"formulas", "constraints", "memory", "training", "solve", "suggest"},
     "choose": CORE | NOUNS | {"constraints", "composer", "solve"},
     "overlay": CORE | NOUNS | {"documents", "load"},
-    "validate": CORE | NOUNS | {"documents", "scenario_file", "configs", "formulas", "memory", "training", "solve", "load",
-                                "overlay"},
+    "validate": CORE
+    | NOUNS
+    | {"documents", "scenario_file", "configs", "formulas", "memory", "training", "solve", "load", "overlay"},
     "calibrate": CORE | NOUNS | {"documents", "scenario_file", "formulas", "training", "load", "overlay", "validate"},
-    "reports": CORE | NOUNS | {"documents", "scenario_file", "formulas", "training", "composer", "load", "validate", "calibrate"},
+    "reports": CORE
+    | NOUNS
+    | {"documents", "scenario_file", "formulas", "training", "composer", "load", "validate", "calibrate"},
     "api": CORE | NOUNS | {"documents", "scenario_file", "composer", "load", "reports", "training"},
     "cli": None,  # the edge: anything
 }

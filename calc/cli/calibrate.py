@@ -26,9 +26,9 @@ Examples:
 
 @click.command(help=HELP)
 @click.argument("runs", type=click.Path())
-@click.option("-o", "--output-file", type=click.Path(dir_okay=False, writable=True), help="Write the overlay here.")
+@click.option("-o", "--output-file", type=click.Path(dir_okay=False, writable=True), help="Write the answer to a file.")
 @click.option("--format", "form", type=click.Choice(OUTPUT_FORMATS), default="table", show_default=True,
-              help="How constants and errors are printed.")  # fmt: skip
+              help="How the answer is written.")  # fmt: skip
 @click.option("--units", type=click.Choice(["GiB", "GB"]), default="GiB", show_default=True,
               help="Binary or decimal units in tables.")  # fmt: skip
 def command(runs: str, output_file: str | None, form: str, units: str) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 from calc import constraints
 from calc.ledger import Term, total
 from calc.memory.caches import cache_terms
+from calc.memory.overhead import NO_CONTEXT_KINDS, SLACK, assumed_term
 from calc.memory.placement import Deployment, Stage, stages
 from calc.memory.transient import shapes, transient_term
 from calc.memory.weight_format import storage
@@ -16,14 +17,9 @@ from calc.memory.weights import held_weights
 from calc.scenario import Scenario
 from calc.specs.formats import kv_format_named
 from calc.specs.plan import Layout
-from calc.specs.software import Assumed
 from calc.specs.workload import kv_budget
 from calc.units import format_bytes
 from calc.xp import Number, ceil_div
-
-SLACK = "memory.overhead.slack"
-NO_CONTEXT_KINDS = ("cpu", "apple", "apu")
-"""Devices whose driver keeps no context of its own in the memory that is counted."""
 
 
 def deploy(scenario: Scenario, layout: Layout | None = None) -> tuple[Deployment, tuple[str, ...]]:
@@ -147,9 +143,3 @@ def problems(scenario: Scenario, layout: Layout, worst: StageMemory, host: Numbe
         there = format_bytes(node_host * nodes)
         found.append(("out_of_host_memory", f"needs {format_bytes(host)} of host memory, {there} there is"))
     return found
-
-
-def assumed_term(name: str, quantity: Assumed, scale: Number = 1) -> Term:
-    """A calibrated quantity (or a share of `scale`) with its range."""
-    return Term(name, quantity.value * scale, low=quantity.low * scale, high=quantity.high * scale,
-                note=quantity.source)  # fmt: skip

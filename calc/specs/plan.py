@@ -21,8 +21,7 @@ class Parallel:
     sequence: bool | None = key("flag?", None, doc="sequence parallelism in the tensor group; true if tensor > 1")
     pipeline: Number | None = key("count?", None, whole=True, minimum=1, doc="pipeline stages")
     virtual_pipeline: Number = key("count", 1, whole=True, minimum=1, doc="interleaved chunks per stage")
-    uneven: bool = key("flag", False, doc="whether chunks may hold differing numbers of layers (a pipeline layout given "
-                                          "by hand)")  # fmt: skip
+    uneven: bool = key("flag", False, doc="whether chunks may hold differing numbers of layers")
     schedule: str = key("name", "1f1b", choices=SCHEDULES, doc="pipeline schedule")
     context: Number = key("count", 1, whole=True, minimum=1, doc="devices that share each sequence")
     expert: Number = key("count", 1, whole=True, minimum=1, doc="devices that share a layer's experts")
@@ -34,7 +33,7 @@ class Parallel:
     context_kind: str = key("name", "ring", choices=("ring", "all_gather", "ulysses"),
                             doc="how context parallelism exchanges keys and values")  # fmt: skip
     zeropp: tuple[str, ...] = key("texts", (), choices=("hpz", "qwz", "qgz"),
-                                  doc="ZeRO++: weights kept per node, quantized weights, quantized gradients")  # fmt: skip
+                                  doc="ZeRO++: weights kept per node, quantized weights or gradients")  # fmt: skip
     node_limit: Number | None = key("count?", None, whole=True, minimum=1,
                                     doc="nodes that a token's experts lie in at most")  # fmt: skip
 

@@ -83,9 +83,9 @@ class TrainingProfile:
     stage_tensors: int = key("count", 0, whole=True, doc="tensors of the residual stream's size that a stage keeps "
                                                          "per micro-batch under way beside activations")  # fmt: skip
     quantized_keep_inputs: bool = key("flag", False, doc="whether a product with a quantized weight keeps its "
-                                                         "input, though it is frozen (bitsandbytes until 0.42)")  # fmt: skip
+                                                         "input, frozen or not (bitsandbytes to 0.42)")  # fmt: skip
     frozen_stay_gathered: bool = key("flag", False, doc="whether ZeRO-3 frees frozen weights only after the "
-                                                        "step (FSDP 1 of torch 2.1: its hooks follow gradients)")  # fmt: skip
+                                                        "step (FSDP 1 of torch 2.1)")  # fmt: skip
     ties_head: bool = key("flag", True, doc="whether a tied head shares its table's storage")
     keeps_logits: bool = key("flag", False, doc="whether the loop holds the model's output through the step")
     gradient_copy: bool = key("flag", doc="whether unsharded replicas hold gradients twice, in buckets too")

@@ -43,11 +43,11 @@ class Training:
                                          doc="kind, rank, targets; absent: all parameters train")  # fmt: skip
     base_format: str | None = key("name?", None, doc="format of frozen weights under an adapter")
     mean_length: Number | None = key("length?", None, minimum=1,
-                                     doc="mean tokens of the documents packed into a sequence; default one document")  # fmt: skip
+                                     doc="mean tokens of documents packed into a sequence; default one")  # fmt: skip
     loss_chunks: Number = key("count", 8, whole=True, minimum=1, doc="pieces that `loss: chunked` computes in turn")
     mtp: bool = key("flag", False, doc="whether multi-token-prediction layers are trained too")
     capacity_factor: float | None = key("count?", None, minimum=0.01,
-                                        doc="tokens each expert is padded to, of its balanced share; default dropless")  # fmt: skip
+                                        doc="experts padded to it, of a balanced load; default dropless")  # fmt: skip
     expert_imbalance: float | None = key("count?", None, minimum=1,
                                          doc="load of the busiest device's experts, of the balanced one")  # fmt: skip
 

@@ -21,16 +21,15 @@ from calc.formulas import activations, adapters, held, states
 from calc.formulas.activations import Keeping, Kept
 from calc.formulas.schedule import in_flight
 from calc.ledger import Term, computed, largest, total
+from calc.memory.overhead import NO_CONTEXT_KINDS, SLACK, assumed_term
 from calc.specs.software import Assumed
 from calc.training import offload
 from calc.training.plan import Plan
-from calc.training.stage_memory import FLAT, SLACK, StageMemory, fullest
+from calc.training.stage_memory import FLAT, StageMemory, fullest
 from calc.training.stages import Stage
 from calc.training.states import Amounts, ModelStates, state_terms
 from calc.xp import Number, is_array, maximum, minimum, where
 
-NO_CONTEXT_KINDS = ("cpu", "apple", "apu")
-"""Devices whose driver keeps no context of its own in the memory that is counted."""
 ELEMENTS = {"fp32": 4.0, "tf32": 4.0}
 """Bytes of an activation, where it isn't two: 8-bit formats are made from 16-bit activations."""
 HALF = 2
@@ -481,11 +480,6 @@ def slack_term(slack: Assumed, moving: Number, room: Number) -> Term:
     low = slack.low * moving
     return Term(SLACK, maximum(low, minimum(slack.value * moving, room)), low=low, high=slack.high * moving,
                 note=f"{slack.source}; the allocator gives it back before it runs out")  # fmt: skip
-
-
-def assumed_term(name: str, assumed: Assumed, times: Number = 1) -> Term:
-    """An assumed quantity some times, as a term with its range."""
-    return Term(name, assumed.value * times, low=assumed.low * times, high=assumed.high * times, note=assumed.source)
 
 
 __all__ = ["StageMemory", "TrainingMemory", "fullest"]

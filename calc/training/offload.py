@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from calc.errors import MissingFactError
 from calc.formulas import activations, held, offload, states
+from calc.formulas.activations import Keeping
 from calc.formulas.exposed import exposed
 from calc.training.plan import Plan
 from calc.training.stages import Stage
@@ -82,7 +83,7 @@ def _stage_seconds(plan: Plan, model: ModelStates, stage: Stage, compute: Number
             offload.parameter_link_bytes(shard, weight, share * recipe.gradient_bytes, loads), link)  # fmt: skip
     if "activations" in parallel.offload:
         behind = behind + layout.micro_batches * offload.transfer_seconds(
-            offload.activation_link_bytes(_checkpoints(plan, stage)), link)  # fmt: skip
+            offload.activation_link_bytes(_sent(plan, stage)), link)  # fmt: skip
     hidden = plan.parts.profile.overlap_gather.value
     found = exposed(behind, compute, hidden)
     if "optimizer" in parallel.offload:
@@ -115,11 +116,22 @@ def _optimizer(plan: Plan, model: ModelStates, stage: Stage, link: Number) -> Nu
     return offload.step_seconds(host, transfers)
 
 
-def _checkpoints(plan: Plan, stage: Stage) -> Number:
-    """Activations of one micro-batch that one device of a stage sends away [byte]."""
-    per_layer = activations.layer_input_bytes(plan.scenario.model.hidden_size, SIXTEEN_BIT, plan.layout.tensor,
-                                              plan.sequence_parallel)  # fmt: skip
-    return held.activation_bytes(stage.layers, plan.tokens, per_layer)
+def _sent(plan: Plan, stage: Stage) -> Number:
+    """Activations of one micro-batch that one device of a stage sends away [byte]: all that its layers keep, which
+    under full recomputation are their inputs."""
+    layout = plan.layout
+    if plan.recompute == "full":
+        per_layer = activations.layer_input_bytes(plan.scenario.model.hidden_size, SIXTEEN_BIT, layout.tensor,
+                                                  plan.sequence_parallel)  # fmt: skip
+        return held.activation_bytes(stage.layers, plan.tokens, per_layer)
+    keeping = Keeping(kernels=plan.kernels, attention=plan.training.attention, recomputed=plan.modules)
+    return sum(
+        held.activation_bytes(count, plan.tokens, activations.bytes_per_token(
+            activations.kept_by(kind.layer.parts, keeping), tensor=layout.tensor,
+            sequence_parallel=plan.sequence_parallel, expert_tensor=layout.expert_tensor, keys=plan.length,
+            encoder=1, imbalance=plan.imbalance))
+        for kind, count in zip(plan.model.kinds, stage.counts, strict=True)
+    )  # fmt: skip
 
 
 def host_link(plan: Plan) -> Number:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from calc.ledger import Term, largest, total
+from calc.memory.overhead import SLACK, assumed_term
 from calc.specs.rl import PLACES
 from calc.training.evaluate import Evaluation, evaluate
-from calc.training.memory import SLACK, StageMemory, assumed_term
 from calc.training.plan import Plan
 from calc.training.rl_forward import Forward
 from calc.training.rl_generation import Engine, engine
 from calc.training.rl_models import frozen, reference_mode, role_plan
+from calc.training.stage_memory import StageMemory
 from calc.training.stages import Stage
 from calc.xp import Number
 

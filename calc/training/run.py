@@ -100,8 +100,13 @@ def _checkpoint(found: Evaluation) -> Term:
                         (model.last, 1)]:  # fmt: skip
         for amount in held.groups.values():
             whole.add(amount, times)
-    return computed("run.checkpoint_bytes", checkpoint.checkpoint_bytes, parameters=whole.trained,
-                    weights=recipe.weight_bytes, optimizer=average(whole.master + whole.moments, whole.trained))
+    return computed(
+        "run.checkpoint_bytes",
+        checkpoint.checkpoint_bytes,
+        parameters=whole.trained,
+        weights=recipe.weight_bytes,
+        optimizer=average(whole.master + whole.moments, whole.trained),
+    )
 
 
 def _reliability(found: Evaluation, saved: Term, step: Term) -> tuple[Term | None, Term | None, Term | None]:
@@ -133,6 +138,6 @@ def _reliability(found: Evaluation, saved: Term, step: Term) -> tuple[Term | Non
     goodput = computed("run.goodput", reliability.goodput, "1", interval=interval.value, blocking=blocking,
                        mtbf=mtbf.value, restart=how.restart)  # fmt: skip
     if goodput.value <= 0:
-        raise BadValueError(f"with a failure every {mtbf.value:.3g} s and {blocking:.3g} s for a checkpoint the run never "
-                            "ends: reliability.mtbf (of one device) must be longer")  # fmt: skip
+        raise BadValueError(f"with a failure every {mtbf.value:.3g} s and {blocking:.3g} s for a checkpoint the run "
+                            "never ends: reliability.mtbf (of one device) must be longer")  # fmt: skip
     return mtbf, interval, goodput

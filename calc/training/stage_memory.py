@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from calc.ledger import Term, total
+from calc.memory.overhead import SLACK
 from calc.training.stages import Stage
 from calc.xp import Number, is_array, where
 
-SLACK = "memory.overhead.slack"
 FLAT = "memory.overhead.flat"
 
 

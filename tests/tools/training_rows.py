@@ -658,7 +658,8 @@ HEAD = """\
 #   includes_evaluation: less sure than others. older_release: a later release of the same table has the same run at
 #   another speed; outlier: no other release is within 25 % of it. variable_length: not for speed. memory_of_one_rank:
 #   the peak is that of the rank that logs. no_overlap, async_tensor, fp8_rowwise, token_drop, balanced_routing,
-#   optimizer_in_backward, embeddings_trained, heads_guessed (printed ones can't be), offload_of_40_layers, degrees_in_cores: what the scenario can't say.
+#   optimizer_in_backward, embeddings_trained, offload_of_40_layers,
+#   degrees_in_cores: what the scenario can't say. heads_guessed: printed ones don't divide the hidden size.
 """
 
 
