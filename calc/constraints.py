@@ -79,7 +79,7 @@ RULES = (
         name="devices", axis="devices",
         holds=lambda plan, f: plan.devices == f.devices,
         sentence=lambda plan, f: f"data {plan.data} x tensor {plan.tensor} x pipeline {plan.pipeline} x context "
-        f"{plan.context} is {plan.devices} devices, not {f.devices}",
+        f"{plan.context} is {plan.devices} {'device' if plan.devices == 1 else 'devices'}, not {f.devices}",
         legal=lambda plan, f: [plan.devices],
     ),
     Rule(
@@ -112,15 +112,14 @@ RULES = (
     Rule(
         name="expert_tensor_fits_devices", axis="parallel.expert_tensor",
         holds=lambda plan, f: plan.stage_devices % plan.expert_tensor == 0,
-        sentence=lambda plan, f: f"expert_tensor {plan.expert_tensor} does not divide the {plan.stage_devices} devices "
-        "of a stage",
+        sentence=lambda plan, f: f"expert_tensor {plan.expert_tensor} does not divide {_stage(plan)}",
         legal=lambda plan, f: [n for n in divisors(f.expert_pieces or 1) if plan.stage_devices % n == 0],
     ),
     Rule(
         name="experts_fit_devices", axis="parallel.expert",
         holds=lambda plan, f: plan.stage_devices % (plan.expert * plan.expert_tensor) == 0,
-        sentence=lambda plan, f: f"expert {plan.expert} x expert_tensor {plan.expert_tensor} does not divide the "
-        f"{plan.stage_devices} devices of a stage",
+        sentence=lambda plan, f: f"expert {plan.expert} x expert_tensor {plan.expert_tensor} does not divide "
+        f"{_stage(plan)}",
         legal=lambda plan, f: [n for n in divisors(f.experts or 1)
                                if plan.stage_devices % (n * plan.expert_tensor) == 0],
     ),
@@ -157,6 +156,16 @@ TRAINING_RULES = (
         legal=lambda plan, f: [n for n in divisors(int(f.sequence)) if n <= 4 * plan.context],
     ),
 )  # fmt: skip
+
+
+def _stage(plan: Layout) -> str:
+    """The devices of a pipeline stage, in an error."""
+    return "the one device of a stage" if plan.stage_devices == 1 else f"the {plan.stage_devices} devices of a stage"
+
+
+def _devices(count: Number) -> str:
+    """A number of devices, as the subject of a sentence about what they are."""
+    return f"{count} device is" if count == 1 else f"{count} devices are"
 
 
 def _multiples(step: int, near: int) -> list[int]:
@@ -255,7 +264,7 @@ def _decided(scenario: Scenario) -> tuple[Layout, int]:
                      expert=plan.expert, expert_tensor=expert_tensor)  # fmt: skip
     if plan.data is None and devices % inner:
         near = sorted({max(inner, devices // inner * inner), (devices // inner + 1) * inner})
-        line = (f"{devices} devices is not a multiple of tensor {tensor} x pipeline {pipeline} x context "
+        line = (f"{_devices(devices)} not a multiple of tensor {tensor} x pipeline {pipeline} x context "
                 f"{plan.context} = {inner}; devices could be {' or '.join(map(str, near))}")  # fmt: skip
         others = tuple(rule for rule in RULES if rule.name in WITHOUT_DATA)
         raise LayoutError("; ".join([*broken_rules(decided, facts(scenario.model, devices), others), line]))

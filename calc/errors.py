@@ -12,6 +12,10 @@ MAX_SHOWN = 120
 """Characters of a user's own text that an error repeats: a megabyte on one line helps nobody."""
 
 
+MAX_LISTED = 480
+"""Characters of choices that an error lists where none is near."""
+
+
 class CalcError(Exception):
     """Base of all errors that are the input's fault, not ours.
 
@@ -77,19 +81,22 @@ def nearest(name: object, choices: Iterable[str], count: int = 3) -> list[str]:
     return [names[low] for low in (near + sorted(starts))[:count]]
 
 
-def did_you_mean(name: object, choices: Iterable[str]) -> str:
-    """A sentence with the nearest choices, or with all of them where they are few, or nothing."""
+def did_you_mean(name: object, choices: Iterable[str], other: Iterable[str] = ()) -> str:
+    """A sentence with the nearest choices (or other names of theirs), or with all choices where they are few, or
+    nothing."""
     names = sorted(set(choices))
-    near = nearest(name, names)
+    near = nearest(name, sorted({*names, *other}))
     if near:
         return f"did you mean {' or '.join(near)}?"
-    if names and len(names) <= 12:
-        return f"choose from {', '.join(names)}"
+    listed = ", ".join(names)
+    if names and (len(names) <= 12 or len(listed) <= MAX_LISTED):
+        return f"choose from {listed}"
     return ""
 
 
-def unknown(kind: str, name: object, choices: Iterable[str], where: str = "") -> CalcError:
-    """The error for a name or key that isn't among `choices`; `kind` says what was looked for."""
-    hint = did_you_mean(name, choices)
+def unknown(kind: str, name: object, choices: Iterable[str], where: str = "", other: Iterable[str] = ()) -> CalcError:
+    """The error for a name or key that isn't among `choices` (or other names of theirs); `kind` says what was looked
+    for."""
+    hint = did_you_mean(name, choices, other)
     message = f"unknown {kind} {shown(name)}" + (f"; {hint}" if hint else "")
     return (UnknownKeyError if kind.endswith("key") else UnknownNameError)(message, where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -85,12 +86,15 @@ def scenario_from(document: Document) -> Scenario:
         training = read(Training, document, ("training",), data=data.get("training"))
     trains = training is not None and task != "infer"
     if trains:
+        training = _computable(training, device, data.get("training") or {}, notes)
         _check_training(training, document)
     tuning, training = _tuning(document, training, device) if trains and data.get("rl") else (None, training)
     inference = read(Inference, document, ("inference",), data=data.get("inference"))
     _check_inference(inference, document)
     inference = _within_limit(inference, found_model, data.get("inference") or {}, notes)
     parallel = read(Parallel, document, ("parallel",), data=data.get("parallel"))
+    if trains and data.get("cluster") is None:
+        node = _large_enough(node, device, devices, parallel, notes)
     cost, reliability = _run(document)
     return Scenario(
         name=str(title or f"{found_model.name} on {device.name}"), task=task, model=found_model, hardware=device,
@@ -121,6 +125,29 @@ def _within_limit(inference: Inference, model_: Model, given: dict[str, Any], no
         return inference
     notes.append(f"the context is the model's {limit:,} tokens, since none was given")
     return replace(inference, max_context=limit, output_length=min(inference.output_length, limit // 2))
+
+
+def _computable(training: Training | None, device: Hardware, given: dict[str, Any], notes: list[str]) -> Training:
+    """A precision that nobody gave is the 16-bit format that the device computes in."""
+    assert training is not None
+    half = device.half_format
+    if "precision" in given or device.computes(training.precision) or not device.computes(half):
+        return training
+    notes.append(f"precision is {half}: {device.name} does not compute in {training.precision}")
+    return replace(training, precision=half)
+
+
+def _large_enough(node: Cluster, device: Hardware, devices: int | None, parallel: Parallel,
+                  notes: list[str]) -> Cluster:  # fmt: skip
+    """A node that nobody gave is one that holds the devices, where nothing connects several of the usual ones."""
+    degrees = (parallel.data, parallel.tensor, parallel.pipeline, parallel.context)
+    count = devices or prod(int(degree or 1) for degree in degrees)
+    usual = node
+    while count > node.devices_per_node and node.larger and not node.nic_per_device and not device.network:
+        node = load.cluster(node.larger)
+    if node is not usual:
+        notes.append(f"the node is {node.name}, since {usual.name} holds {usual.devices_per_node} devices")
+    return node
 
 
 def _tuning(document: Document, training: Training | None, device: Hardware) -> tuple[Tuning, Training]:

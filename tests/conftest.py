@@ -1,4 +1,7 @@
-"""What all tests share: Hypothesis settings, and an environment that holds no records of the person who runs them."""
+"""What all tests share: Hypothesis settings, an environment that holds no records of the person who runs them, and the
+command line as one runs it."""
+
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,3 +19,19 @@ def _alone(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+@pytest.fixture
+def run(here, monkeypatch, capsys):
+    """Run `llm-calc` in the folder `here`; gives exit status, standard output, standard error."""
+    from calc.cli import app
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["llm-calc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            app.run()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return stopped.value.code, out, err
+
+    return call

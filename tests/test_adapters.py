@@ -49,7 +49,7 @@ def test_what_is_added_and_never_trained(llama):
     vera = adapters.adapter_count(llama, "vera", 256, SEVEN)
     assert vera.added == vera.trained + 256 * (11008 + 11008), "once for all layers"
     assert adapters.basis_bytes(16, 11008, 4) == 128 * 16 * 11008 * 4
-    assert adapters.magnitude_bytes(4096, 11008, 4) == 4 * 4096 * 11008
+    assert adapters.magnitude_bytes(4096 * 11008, 4) == 4 * 4096 * 11008
 
 
 @pytest.mark.parametrize(("kind", "share", "expected"), [("hft", None, 0.5), ("sparse", 0.02, 0.02)])
@@ -174,13 +174,6 @@ def test_states_of_adapters():
     assert mixed == 2 * (2 * 4096) * (1 + 4 / 256) + 8 * 2 * 1024
 
 
-def test_tensor_parallel_factors():
-    """Column: 4096 inputs cut by 8, outputs are the share; row the other way round."""
-    assert adapters.sharded_parameters(16, 4096, 512, "column", 8) == 16 * (512 + 512)
-    assert adapters.sharded_parameters(16, 512, 4096, "row", 8, 3) == 3 * 16 * (512 + 512)
-    assert adapters.sharded_parameters(16, 512, 4096, "replicated", 8) == 16 * (512 + 4096)
-
-
 @given(
     kind=st.sampled_from(sorted(adapters.ADAPTER_KINDS)), ranks=st.lists(st.integers(1, 512), min_size=1, max_size=4),
     inputs=st.integers(1, 10**5), outputs=st.integers(1, 10**5), copies=st.integers(1, 300), joined=st.booleans(),
@@ -193,7 +186,6 @@ def test_scalar_equals_array(kind, ranks, inputs, outputs, copies, joined):
         lambda rank: adapters.adapter_frozen(kind, rank, inputs, outputs, copies, joined),
         lambda rank: adapters.adapter_shared(kind, rank, inputs, outputs),
         lambda rank: adapters.adapter_state_bytes(adamw, mixed, kind, rank, inputs, outputs, copies),
-        lambda rank: adapters.sharded_parameters(rank, inputs, outputs, "row", rank, copies),
     ]
     for call in calls:
         answer = numpy.broadcast_to(call(column), len(ranks)).tolist()

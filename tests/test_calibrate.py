@@ -237,7 +237,7 @@ GOOD = "model,hardware,devices,training.sequence_length,tokens_per_s\n"
     (GOOD + "gpt3,h100,1,1k,10k\n", r":2, column model: unknown model 'gpt3'"),
     (GOOD + "gpt2,h100,1.5,1k,10k\n", r":2, column devices: expected a whole number"),
     ("model,hardware,devices,parallel.tensor,step_s\ngpt2,h100,8,5,1\n",
-     r":2: tensor 5 does not divide.*8 devices is not a multiple of tensor 5.*devices could be 5 or 10"),
+     r":2: tensor 5 does not divide.*8 devices are not a multiple of tensor 5.*devices could be 5 or 10"),
     ("model,hardware,parallel.tensors,step_s\ngpt2,h100,8,1\n", r":2, column parallel.tensors: unknown key"),
     ("model,hardware,step_s,tokens_per_s\ngpt2,h100,1,1\n", "give one of them"),
     ("model,hardware,task,step_s\ngpt2,h100,infer,1\n", r":2, column task: task infer"),

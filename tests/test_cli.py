@@ -42,21 +42,6 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def run(here, monkeypatch, capsys):
-    """Run the command line as `llm-calc` does; gives exit status, standard output, standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["llm-calc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            app.run()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return stopped.value.code, out, err
-
-    return call
-
-
 # exit statuses
 
 
@@ -143,7 +128,7 @@ def test_devices_without_the_slice_asked_for_are_left_out(run):
         ([*FIT, "--tp", "3"],
          "Error: tensor 3 does not divide the heads and inner widths (greatest common divisor 16); "
          "parallel.tensor could be 1, 2, 4"),
-        ([*FIT, "--tp", "2", "--devices", "3"], "Error: 3 devices is not a multiple of tensor 2"),
+        ([*FIT, "--tp", "2", "--devices", "3"], "Error: 3 devices are not a multiple of tensor 2"),
         ([*FIT, "--set", "novalue"],
          "Error: --set novalue: expected KEY=VALUE, for example inference.output_length=512"),
         ([*FIT, "--set", "inference.bach_size=4"],

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import sys
 
 import click
 import pytest
@@ -34,21 +33,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps(SMALL_CONFIG))
     return tmp_path
-
-
-@pytest.fixture
-def run(here, monkeypatch, capsys):
-    """Run the command line as `llm-calc` does; gives exit status, standard output, standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["llm-calc", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            app.run()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return stopped.value.code, out, err
-
-    return call
 
 
 @pytest.mark.parametrize("name", ISSUE)
@@ -150,7 +134,7 @@ BIG = ["train", "llama-3.1-70b", "h100-sxm"]
         (["train", "llama-3.1-70bb", "h100"], "Error: MODEL: unknown model 'llama-3.1-70bb'; did you mean llama-"),
         ([*BIG, "--devices", "56", "--tp", "7"],
          "tensor 7 does not divide the heads and inner widths (greatest common divisor 64); --tp could be 1, 2, 4, 8"),
-        ([*BIG, "--devices", "64", "--tp", "7"], "64 devices is not a multiple of tensor 7"),
+        ([*BIG, "--devices", "64", "--tp", "7"], "64 devices are not a multiple of tensor 7"),
         ([*BIG, "--devices", "64", "--tp", "7"], "--devices could be 63 or 70"),
         ([*BIG, "--devices", "400", "--pp", "200"],
          "Error: pipeline 200 is more than the 80 layers; --pp could be 77, 78, 79, 80"),

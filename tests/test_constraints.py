@@ -136,7 +136,7 @@ def test_devices_that_the_degrees_do_not_divide():
     with pytest.raises(LayoutError) as caught:
         layout(scenario(dense(), devices=10, tensor=4))
     assert str(caught.value) == (
-        "10 devices is not a multiple of tensor 4 x pipeline 1 x context 1 = 4; devices could be 8 or 12"
+        "10 devices are not a multiple of tensor 4 x pipeline 1 x context 1 = 4; devices could be 8 or 12"
     )
     with pytest.raises(LayoutError, match="devices could be 4"):
         layout(scenario(dense(), devices=3, tensor=4))

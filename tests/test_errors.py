@@ -34,7 +34,7 @@ def test_nearest(name, expected):
 def test_hints():
     assert did_you_mean("tensr", CHOICES) == "did you mean tensor?"
     assert did_you_mean("qqq", CHOICES) == "choose from context, data, expert, expert_tensor, pipeline, tensor"
-    assert did_you_mean("qqq", [f"a{n}" for n in range(20)]) == "", "twenty names are no hint"
+    assert did_you_mean("qqq", [f"a{n}" for n in range(200)]) == "", "two hundred names are no hint"
     assert did_you_mean("x", []) == ""
 
 

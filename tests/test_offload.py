@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from calc import load
 from calc.formulas import offload
+from calc.formulas.activations import layer_input_bytes
 from calc.formulas.exposed import exposed
+from calc.formulas.held import activation_bytes
 from calc.formulas.states import step_traffic_bytes
 
 KINDS = ("weights", "gradients", "optimizer", "activations")
@@ -40,51 +42,39 @@ def test_zero_offload():
 
 
 @pytest.mark.parametrize(
-    ("intensity", "bandwidth", "percent"),
+    ("moved", "tokens", "bandwidth", "percent"),
     [
-        (offload.parameter_intensity(1024), 70e9, 50.6),
-        (offload.parameter_intensity(2048), 60e9, 63.7),
-        (offload.optimizer_intensity(2048), 1.5e12, 91.6),
-        (offload.activation_intensity(2048, 1), 2e9, 58.4),
+        (offload.parameter_link_bytes(1, 2, 2, 3), 1024, 70e9, 50.6),
+        (offload.parameter_link_bytes(1, 2, 2, 3), 2048, 60e9, 63.7),
+        (offload.nvme_step_bytes(16, 0, 0), 2048, 1.5e12, 91.6),
     ],
 )
-def test_zero_infinity_efficiency(intensity, bandwidth, percent):
-    """ZeRO-Infinity, section 4.1 and figure 3, at 70 TFLOP/s."""
-    assert 100 * offload.efficiency(intensity, bandwidth, 70e12) == pytest.approx(percent, abs=0.05)
+def test_zero_infinity_efficiency(moved, tokens, bandwidth, percent):
+    """ZeRO-Infinity, section 4.1 and figure 3, at 70 TFLOP/s: 8 operations per token and parameter, no overlap."""
+    compute = 8 * tokens / 70e12
+    seconds = offload.transfer_seconds(moved, bandwidth)
+    assert 100 * compute / (compute + exposed(seconds, compute, 0)) == pytest.approx(percent, abs=0.05)
 
 
-@given(st.integers(1, 10**6), st.floats(1e9, 1e13), st.floats(1e9, 1e13))
-def test_efficiency_is_what_the_bytes_say(tokens, elements, bandwidth):
-    """The intensities follow from the bytes moved: 8 for parameters, 32 for the optimizer, per 8 operations."""
-    compute = 8 * tokens * elements / 70e12
-    for moved, intensity in (
-        (offload.parameter_link_bytes(elements, 2, 2, 3), offload.parameter_intensity(tokens)),
-        (offload.nvme_step_bytes(16 * elements, 0, 0), offload.optimizer_intensity(tokens)),
-    ):
-        seconds = offload.transfer_seconds(moved, bandwidth)
-        expected = offload.efficiency(intensity, bandwidth, 70e12)
-        assert compute / (compute + seconds) == pytest.approx(expected)
-        assert exposed(seconds, compute, 0) == seconds
-        assert exposed(seconds, compute, 1) == pytest.approx(max(seconds - compute, 0))
+def test_zero_infinity_efficiency_of_activations():
+    """The same: inputs of layers 2048 wide at 2 GB/s; 2 operations per parameter, forward, backward and once again."""
+    hidden = 2048
+    compute = 8 * 12 * hidden**2 / 70e12
+    seconds = offload.transfer_seconds(offload.activation_link_bytes(layer_input_bytes(hidden)), 2e9)
+    assert 100 * compute / (compute + exposed(seconds, compute, 0)) == pytest.approx(58.4, abs=0.05)
+
+
+@given(st.floats(0, 1e6), st.floats(0, 1e6))
+def test_overlap_hides_no_more_than_there_is(seconds, compute):
+    assert exposed(seconds, compute, 0) == seconds
+    assert exposed(seconds, compute, 1) == pytest.approx(max(seconds - compute, 0))
 
 
 def test_a_trillion_parameters():
-    """ZeRO-Infinity, section 3: 128 layers of 25,600; 20 TB of states, 215 GB of stored inputs, 10.5 GB at work."""
-    layers, hidden = 128, 25600
-    assert 240 * layers * hidden**2 / 1e12 == pytest.approx(20.13, abs=0.005)
-    assert offload.checkpointed_bytes(32 * 1024, hidden, layers, 1, 2) / 1e9 == pytest.approx(214.7, abs=0.05)
-    assert offload.working_bytes(hidden, 4 * hidden, 2, 2) == 16 * hidden**2
-    stored = offload.checkpointed_bytes(1, hidden, layers, 1, 2)
-    assert offload.activation_link_bytes(stored) == 4 * hidden * layers
-    per_token = 24 * layers * hidden**2 * 4  # two operations per parameter, forward, backward (2) and once again
-    assert per_token / offload.activation_link_bytes(stored) == offload.activation_intensity(hidden, 1)
-
-
-def test_bandwidths_of_a_dgx_2():
-    """SC'21 slides: 64 GB/s to the host and 28 GB/s to NVMe per node; one owner's path is its PCIe, 12 GB/s."""
-    assert offload.link_bandwidth(16, 64e9 / 16, 70e9) == 64e9
-    assert offload.link_bandwidth(16 * 64, 4e9, 70e9) == 70e9
-    assert offload.link_bandwidth(1, 12e9, 70e9) == 12e9
+    """ZeRO-Infinity, section 3: 128 layers of 25,600, 32 sequences of 1024: 215 GB of stored inputs."""
+    stored = activation_bytes(128, 32 * 1024, layer_input_bytes(25600))
+    assert stored / 1e9 == pytest.approx(214.7, abs=0.05)
+    assert offload.activation_link_bytes(stored) == 2 * stored
 
 
 def test_the_step_on_the_host():

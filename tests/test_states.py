@@ -200,8 +200,6 @@ def test_step_flops():
 def test_buffers():
     assert states.gathered_bytes(1e9, 2, 1) == 4e9
     assert states.unit_gradient_bytes(1e9, 4, 2) == 8e9
-    assert states.bucket_bytes(7e9, 5e8, 2, 2) == 2e9
-    assert states.bucket_bytes(1e8, 5e8, 2, 1) == 2e8
     assert states.secondary_copy_bytes(8e9, 2, 8) == 2e9
     assert states.fused_backward_bytes(100, 2) == 200
 

@@ -15,10 +15,12 @@ from calc.training.step import step_time
 
 
 def plan_of(model="llama-3.1-70b", hardware="h100-sxm", devices=64, software="megatron-lm", training=None,
-            parallel=None):  # fmt: skip
+            parallel=None, cluster=None):  # fmt: skip
     scenario = {"schema": 1, "task": "pretrain", "model": model, "hardware": hardware, "devices": devices,
                 "software": software, "parallel": {"sharding": "zero1", **(parallel or {})},
                 "training": {"sequence_length": 4096, "global_batch_size": 512, **(training or {})}}  # fmt: skip
+    if cluster is not None:
+        scenario["cluster"] = cluster
     return decide(scenario_file.scenario_from(Document(scenario, "test")))[0]
 
 
@@ -58,6 +60,10 @@ PLANS = {
                                                training={"recompute": ["mla_up_proj", "moe"]}, parallel={"expert": 64}),
     "two kinds of layers": plan_of("gpt-oss-120b", parallel={"expert": 8}, training={"recompute": ["core_attn"]}),
     "broadcasts": plan_of("llama-2-7b", software="internevo", hardware="a100-sxm-80gb"),
+    "ZeRO++": plan_of("llama-2-7b", software="deepspeed", parallel={"sharding": "zero3",
+                                                                    "zeropp": ["hpz", "qwz", "qgz"]}),
+    "experts, both ways": plan_of("deepseek-v3", hardware="h800-sxm", devices=256, training={"recipe": "deepseek-v3"},
+                                  parallel={"expert": 64, "pipeline": 4, "schedule": "dualpipe"}),
 }  # fmt: skip
 
 
@@ -132,6 +138,68 @@ def test_small_micro_batches_expose_the_gathers_of_sharded_weights():
              for size in (1, 2, 4, 8)]  # fmt: skip
     assert rates == sorted(rates)
     assert rates[0] < 0.85 * rates[-1]
+
+
+def test_compressed_shards_travel_faster():
+    """ZeRO++ (arXiv 2306.10209): weights in 8 bits, gathered inside the node backward, gradients in 4 bits."""
+    plans = [plan_of("llama-2-7b", software="deepspeed", devices=128, hardware="a100-sxm-80gb",
+                     cluster={"nic_per_device": "25 Gb/s"}, parallel={"sharding": "zero3", "zeropp": options},
+                     training={"global_batch_size": 128, "sequence_length": 512})
+             for options in ([], ["qwz"], ["hpz"], ["qgz"], ["qwz", "hpz", "qgz"])]  # fmt: skip
+    none, *single, all_three = (step_time(plan).components()["data_comm"] for plan in plans)
+    assert all(all_three < one < none for one in single)
+    assert 2.5 < none / all_three < 5, "the paper's traffic is four times less"
+
+
+def test_both_ways_hide_the_experts_exchanges():
+    """DualPipe (arXiv 2412.19437, section 3.2.1) runs each direction's all-to-all behind the other's computation, and a
+    device holds the first and the last stage, so that the head holds none up."""
+    plain, both = (step_time(plan_of("deepseek-v3", hardware="h800-sxm", devices=256, training={"precision": "fp8"},
+                                     parallel={"expert": 64, "pipeline": 4, "schedule": schedule}))
+                   for schedule in ("1f1b", "dualpipe"))  # fmt: skip
+    assert both.slowest.compute < plain.slowest.compute
+    assert both.slowest.expert == pytest.approx(plain.slowest.expert, rel=0.1)
+    assert both.components()["expert_comm"] < 0.5 * plain.components()["expert_comm"]
+
+
+def test_experts_get_tokens_in_eight_bits():
+    half, narrow = (step_time(plan_of("deepseek-v3", hardware="h800-sxm", devices=256, parallel={"expert": 64},
+                                      training={"precision": "fp8", "recipe": recipe})).kinds[-1].expert
+                    for recipe in ("mixed", "deepseek-v3"))  # fmt: skip
+    assert narrow == pytest.approx(0.75 * half, rel=0.02), "dispatched in 8 bits, combined in 16"
+
+
+def test_interleaved_stages_hide_exchanges_between_nodes():
+    """Megatron-LM's overlap of one micro-batch's all-to-all with another's computation needs interleaved stages."""
+    plans = [plan_of("deepseek-v3", software="nemo", devices=512, training={"precision": "fp8"},
+                     parallel={"expert": 64, "pipeline": 4, "virtual_pipeline": chunks, "uneven": True,
+                               "schedule": "interleaved" if chunks > 1 else "1f1b"}) for chunks in (1, 4)]  # fmt: skip
+    plain, interleaved = (step_time(plan).hidden["expert"] for plan in plans)
+    assert plain == plans[0].parts.profile.overlap_expert.value
+    assert interleaved == plans[1].parts.profile.overlap_expert_network.value > plain
+
+
+def test_rings_attend_piece_by_piece():
+    """A ring starts a kernel for each rank's keys, and merges what they give."""
+    seconds = [step_time(plan_of(training={"sequence_length": 32768, "global_batch_size": 64},
+                                 parallel={"context": 8, "context_kind": kind})).kinds[0].attention
+               for kind in ("all_gather", "ring")]  # fmt: skip
+    assert seconds[0] < seconds[1] < 1.5 * seconds[0]
+
+
+def test_overhead_is_made_of_its_parts():
+    step = step_time(plan_of(software="transformers", devices=8, model="llama-3.2-1b", parallel={"sharding": "zero2"},
+                             training={"sequence_length": 512, "global_batch_size": 64}))  # fmt: skip
+    assert set(step.overheads()) == {"stragglers", "launches", "step"}
+    assert sum(step.overheads().values()) == pytest.approx(step.components()["overhead"])
+    assert step.overheads()["launches"] > 0
+
+
+def test_kinds_of_work_sum_to_the_computation():
+    for name in PLANS:
+        slowest = step_time(PLANS[name]).slowest
+        parts = slowest.matmul + slowest.attention + slowest.memory + slowest.recomputed
+        assert parts == pytest.approx(slowest.compute), name
 
 
 def test_narrow_formats_are_faster():

@@ -13,8 +13,9 @@ from calc.architecture.model import weights_of
 from calc.documents import Document
 from calc.formulas.schedule import SCHEDULES, in_flight
 from calc.training.evaluate import evaluate
-from calc.training.memory import TrainingMemory, fullest
+from calc.training.memory import TrainingMemory
 from calc.training.plan import decide
+from calc.training.stage_memory import fullest
 from calc.training.states import ModelStates
 from calc.units import parse
 
@@ -195,7 +196,9 @@ def test_every_schedule_holds_its_micro_batches(schedule):
         backward = next(term for term in memory.stage(stage).transient.terms
                         if term.name == "memory.transient.backward")  # fmt: skip
         activations = next(term for term in backward.terms if term.name == "memory.activations")
-        expected = stage.layers * plan.tokens * memory.kept[0] * in_flight(schedule, 8, 32, stage.index, virtual)
+        expected = (
+            stage.layers * plan.tokens * memory.per_token.kept[0] * in_flight(schedule, 8, 32, stage.index, virtual)
+        )
         assert activations.terms[0].value == pytest.approx(expected)
 
 

@@ -9,8 +9,9 @@ import yaml
 
 from calc import scenario_file
 from calc.documents import Document
-from calc.training.memory import TrainingMemory, fullest
+from calc.training.memory import TrainingMemory
 from calc.training.plan import decide
+from calc.training.stage_memory import fullest
 from calc.units import parse
 
 FILE = Path(__file__).parent.parent / "configs" / "measurements" / "memory_training.yaml"

@@ -59,7 +59,7 @@ def test_models_that_rows_write_out_are_used_and_not_in_the_catalogue(data, rows
 
 
 def test_every_row_says_how_fast_and_whence(data, rows):
-    keys = {"id", "source", "year", "quality", "half", "version", "scenario", "measured", "flags", "note"}
+    keys = {"id", "source", "year", "quality", "half", "version", "scenario", "settings", "measured", "flags", "note"}
     assert {row["source"] for row in rows} == set(data["sources"])
     assert all(source["table"] and source["title"] for source in data["sources"].values())
     for row in rows:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
-from calc.cli import app
 from calc.units import GIB
 
 MIB = 2**20
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Exit status, output and errors of a command line."""
-
-    def ran(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["llm-calc", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            app.run()
-        text = capsys.readouterr()
-        return int(ended.value.code or 0), text.out, text.err
-
-    return ran
+def here(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

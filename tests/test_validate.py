@@ -147,7 +147,7 @@ def test_no_setting_of_a_row_is_a_calibrated_constant():
 def test_a_bad_row_is_one_error_with_its_place(row, message):
     document = Document({"rows": [row]}, "rows.yaml", {(): 1, ("rows",): 1, ("rows", 0): 2})
     with pytest.raises(CalcError, match=message) as caught:
-        list(inference._compared(document, 0, row))
+        list(inference.measured(document))
     assert "rows.yaml:2" in str(caught.value)
 
 

@@ -22,7 +22,7 @@ Flags = dict[str, tuple[str, str, str]]
 
 DEVICE_FLAGS: Flags = {
     "--devices": ("devices", "N", "Devices used."),
-    "--software": ("software", "NAME", "Framework or engine: generic, megatron-lm, vllm, llama.cpp, ..."),
+    "--software": ("software", "NAME", "Framework or engine: generic, megatron-lm, fsdp, vllm, ..."),
     "--cluster": ("cluster", "NAME", "Node record; default the device's usual node."),
 }
 DEGREE_FLAGS: Flags = {

@@ -13,7 +13,7 @@ from calc.errors import unknown
 from calc.formulas.states import optimizer_state_bytes
 from calc.specs.optimizer import Optimizer
 from calc.specs.recipe import Recipe
-from calc.xp import Number, ceil_div
+from calc.xp import Number
 
 ALL_LINEAR = "all-linear"
 NOLA_BASES = 128
@@ -109,7 +109,7 @@ def adapter_kind(name: str) -> AdapterKind:
     wanted = name.strip().lower().replace("_", "-")
     found = ADAPTER_KINDS.get(ALIASES.get(wanted, wanted))
     if found is None:
-        raise unknown("adapter kind", name, [*ADAPTER_KINDS, *ALIASES])
+        raise unknown("adapter kind", name, ADAPTER_KINDS, other=ALIASES)
     return found
 
 
@@ -321,17 +321,17 @@ def basis_bytes(rank: Number, largest: Number, element_bytes: Number) -> Number:
     return NOLA_BASES * rank * largest * element_bytes
 
 
-def magnitude_bytes(inputs: Number, outputs: Number, element_bytes: Number) -> Number:
+def magnitude_bytes(elements: Number, element_bytes: Number) -> Number:
     """DoRA's temporary: the updated weight, written out for its norms while one adapted matrix computes.
 
     Equation
     --------
-    bytes = inputs * outputs * element_bytes
+    bytes = elements * element_bytes
 
     Parameters
     ----------
-    inputs, outputs : Number
-        Size of the largest adapted matrix on the device [1].
+    elements : Number
+        Elements of the largest adapted matrix on the device [1].
     element_bytes : Number
         Bytes per element that it is computed in [byte].
 
@@ -339,7 +339,7 @@ def magnitude_bytes(inputs: Number, outputs: Number, element_bytes: Number) -> N
     ------
     Liu et al. 2024 (DoRA), arXiv 2402.09353, section 4.3; PEFT tuners/lora/dora.py get_weight_norm.
     """
-    return inputs * outputs * element_bytes
+    return elements * element_bytes
 
 
 def trained_share(kind: str, share: float | None = None) -> float:
@@ -380,68 +380,6 @@ def index_bytes(trained: Number) -> Number:
     Ansell et al. 2024, arXiv 2401.16405, section 3 (sparse deltas as indices and values).
     """
     return 4 * trained
-
-
-def adapter_bytes(parameters: Number, element_bytes: Number) -> Number:
-    """Weights of an adapter.
-
-    Equation
-    --------
-    bytes = parameters * element_bytes
-
-    Parameters
-    ----------
-    parameters : Number
-        Added parameters, trained and frozen [1].
-    element_bytes : Number
-        Bytes per parameter: 4 as PEFT makes them on a 16-bit or quantized base, 2 where cast [byte].
-
-    Source
-    ------
-    PEFT get_peft_model, autocast_adapter_dtype (adapters in fp32 unless told otherwise); S-LoRA, arXiv 2311.03285.
-
-    Examples
-    --------
-    S-LoRA: Llama-7B's attention with rank 8 takes 16.8 MB in 16 bits.
-
-    >>> round(adapter_bytes(32 * 4 * low_rank_parameters(8, 4096, 4096), 2) / 1e6, 1)
-    16.8
-    """
-    return parameters * element_bytes
-
-
-def sharded_parameters(rank: Number, inputs: Number, outputs: Number, split: str, tensor: Number,
-                       copies: Number = 1) -> Number:  # fmt: skip
-    """Parameters of LoRA's two factors on one device under tensor parallelism.
-
-    Equation
-    --------
-    column: rank * (inputs / tensor + outputs); row: rank * (inputs + outputs / tensor); replicated: rank * (inputs +
-    outputs). `inputs` and `outputs` are the device's own share of the matrix; the side that it isn't cut on is cut
-    in the factor.
-
-    Parameters
-    ----------
-    rank : Number
-        Rank of the update [1].
-    inputs, outputs : Number
-        The device's share of one matrix [1].
-    split : str
-        column, row or replicated: how tensor parallelism cuts the matrix.
-    tensor : Number
-        Devices that share the matrix [1].
-    copies : Number
-        Equal matrices on the device [1].
-
-    Source
-    ------
-    NVIDIA NeMo, ParallelLinearAdapter: both factors are cut, so that no rank keeps a whole one.
-    """
-    if split == "column":
-        inputs = ceil_div(inputs, tensor)
-    elif split == "row":
-        outputs = ceil_div(outputs, tensor)
-    return copies * low_rank_parameters(rank, inputs, outputs)
 
 
 def adapter_state_bytes(optimizer: Optimizer, recipe: Recipe, kind: str, rank: Number, inputs: Number,

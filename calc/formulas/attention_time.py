@@ -13,13 +13,13 @@ BACKWARD = 2.5
 
 
 def flash_seconds(roof: Roof, tokens: Number, keys: Number, heads: Number, head_dim: Number, value_dim: Number,
-                  sequences: Number = 1, *, backward: bool = False) -> Number:  # fmt: skip
+                  sequences: Number = 1, *, backward: bool = False, pieces: Number = 1) -> Number:  # fmt: skip
     """Time of fused attention of one layer.
 
     Equation
     --------
     seconds = max(arithmetic, memory) + kernel
-    arithmetic = FLOPs * (1 + head / width) * (1 + start / keys) * (1 + tail / waves) / (peak * share)
+    arithmetic = FLOPs * (1 + head / width) * (1 + pieces * start / keys) * (1 + tail / waves) / (peak * share)
     FLOPs = 2 * tokens * keys * heads * (head_dim + value_dim), backward 2.5 times that; widths padded
     width = (head_dim + value_dim) / 2;  waves = heads * blocks of 128 queries / multiprocessors
 
@@ -40,6 +40,8 @@ def flash_seconds(roof: Roof, tokens: Number, keys: Number, heads: Number, head_
         Sequences that the tokens belong to [1].
     backward : bool
         The backward pass in place of the forward one.
+    pieces : Number
+        Kernels that a query's keys are divided among, as in ring attention [1].
 
     Source
     ------
@@ -56,9 +58,39 @@ def flash_seconds(roof: Roof, tokens: Number, keys: Number, heads: Number, head_
     else:
         share, start, passes = roof.forward, own.attention_keys, 1
     waves = heads * sequences * ceil(tokens / sequences / BLOCK) / roof.units
-    arithmetic = work * (1 + start / keys) * (1 + own.tail / waves) / (roof.peak * share)
+    arithmetic = work * (1 + pieces * start / keys) * (1 + own.tail / waves) / (roof.peak * share)
     moved = passes * tokens * heads * widths * 2 * roof.element_bytes
     return greatest(arithmetic, moved / roof.bandwidth) + own.kernel
+
+
+MERGE_BYTES = 10
+"""Bytes that merging a piece's result moves per element: itself in 16 bits, the sum so far in 32, in and out."""
+
+
+def merge_seconds(roof: Roof, tokens: Number, heads: Number, width: Number, pieces: Number) -> Number:
+    """Time of adding up what pieces of the keys gave, in ring attention: outputs, or backward gradients of queries.
+
+    Equation
+    --------
+    seconds = pieces * tokens * heads * width * 10 / bandwidth; 0 of one piece
+
+    Parameters
+    ----------
+    roof : Roof
+        The device.
+    tokens : Number
+        Queries on this device [token].
+    heads, width : Number
+        Query heads on this device and their width [1].
+    pieces : Number
+        Pieces that the keys come in [1].
+
+    Source
+    ------
+    Liu et al. 2023 (Ring Attention), arXiv 2310.01889; partial results are weighed by their sums of exponentials.
+    """
+    _, _, _, where = operations(tokens, heads, pieces)
+    return where(pieces > 1, pieces, 0) * tokens * heads * width * MERGE_BYTES / roof.bandwidth
 
 
 def unfused_seconds(roof: Roof, tokens: Number, keys: Number, heads: Number, head_dim: Number, value_dim: Number,

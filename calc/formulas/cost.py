@@ -70,41 +70,6 @@ def run_seconds(steps: Number, step_seconds: Number, goodput: Number = 1) -> Num
     return steps * step_seconds / goodput
 
 
-def closed_form_seconds(tokens: Number, parameters: Number, devices: Number, achieved: Number,
-                        passes: Number = 8) -> Number:  # fmt: skip
-    """Wall time of a run from its size alone.
-
-    Equation
-    --------
-    seconds = passes * tokens * parameters / (devices * achieved)
-
-    Parameters
-    ----------
-    tokens : Number
-        Tokens of the whole run [token].
-    parameters : Number
-        Parameters that a token passes [1].
-    devices : Number
-        Devices [1].
-    achieved : Number
-        What each sustains [FLOP/s].
-    passes : Number
-        8 where `achieved` counts recomputation, 6 where it does not [1].
-
-    Source
-    ------
-    Narayanan et al. 2021, arXiv 2104.04473, section 5.1, equation 4.
-
-    Examples
-    --------
-    GPT-3 on 300 B tokens, 1024 A100 at 140 TFLOP/s, in days:
-
-    >>> round(closed_form_seconds(300e9, 175e9, 1024, 140e12) / 86400, 1)
-    33.9
-    """
-    return passes * tokens * parameters / (devices * achieved)
-
-
 def device_hours(devices: Number, seconds: Number) -> Number:
     """Devices times hours.
 
@@ -219,27 +184,3 @@ def run_carbon(energy: Number, intensity: Number) -> Number:
     8932
     """
     return energy * intensity
-
-
-def power_headroom(peak_share: Number) -> Number:
-    """Servers that a power budget carries, of those whose provisioned power it was made for, with no capping.
-
-    Equation
-    --------
-    servers = 1 / peak_share
-
-    Parameters
-    ----------
-    peak_share : Number
-        Highest power that is drawn, of the power provisioned [1].
-
-    Source
-    ------
-    Patel et al. 2024 (POLCA), ASPLOS: inference peaks at 79 %, training at 97 %; capping makes room for 30 % more.
-
-    Examples
-    --------
-    >>> round(power_headroom(0.79), 2), round(power_headroom(0.97), 2)
-    (1.27, 1.03)
-    """
-    return 1 / peak_share

@@ -73,32 +73,6 @@ def megatron_flops(layers: Number, hidden: Number, vocabulary: Number, sequence:
     return layer * layers * hidden * hidden * (1 + sequence / (6 * hidden)) + 6 * vocabulary * hidden
 
 
-def megatron_parameters(layers: Number, hidden: Number, vocabulary: Number, positions: Number) -> Number:
-    """Parameters of a GPT, as the same paper counts.
-
-    Equation
-    --------
-    P = 12 * L * h^2 * (1 + 13 / (12 h) + (V + s) / (12 L h))
-
-    Parameters
-    ----------
-    layers, hidden, vocabulary, positions : Number
-        Sizes of the model [1].
-
-    Source
-    ------
-    Narayanan et al. 2021, arXiv 2104.04473, section 5.1.
-
-    Examples
-    --------
-    The trillion-parameter model, in billions:
-
-    >>> round(megatron_parameters(128, 25600, 51200, 2048) / 1e9)
-    1008
-    """
-    return 12 * layers * hidden * hidden + 13 * layers * hidden + (vocabulary + positions) * hidden
-
-
 def deepseek_flops(layers: Number, hidden: Number, sequence: Number) -> Number:
     """Per token without vocabulary, as DeepSeek LLM measures the scale of a model.
 
@@ -127,36 +101,6 @@ def deepseek_flops(layers: Number, hidden: Number, sequence: Number) -> Number:
     return 72 * layers * hidden * hidden + 12 * layers * hidden * sequence
 
 
-def palm_short_form(parameters: Number, layers: Number, heads: Number, head_size: Number, sequence: Number) -> Number:
-    """Per token from a model's sizes alone, as PaLM's model FLOPs utilization counts.
-
-    Equation
-    --------
-    FLOPs = 6 * N + 12 * L * H * Q * T
-
-    Parameters
-    ----------
-    parameters : Number
-        Parameters, embeddings included [1].
-    layers, heads, head_size : Number
-        Layers, heads of queries and their width [1].
-    sequence : Number
-        Tokens per sequence; attention counts the full square [token].
-
-    Source
-    ------
-    Chowdhery et al. 2022 (PaLM), arXiv 2204.02311, appendix B.
-
-    Examples
-    --------
-    PaLM 540B, in TFLOPs per token:
-
-    >>> round(palm_short_form(540.35e9, 118, 48, 256, 2048) / 1e12, 3)
-    3.278
-    """
-    return 6 * parameters + 12 * layers * heads * head_size * sequence
-
-
 def utilization(tokens_per_s: Number, flops_per_token: Number, devices: Number, peak: Number) -> Number:
     """Share of the devices' peak that a throughput stands for: MFU, HFU, by what is counted per token.
 
@@ -183,36 +127,10 @@ def utilization(tokens_per_s: Number, flops_per_token: Number, devices: Number, 
     --------
     PaLM 540B on 6144 TPU v4: 46.2 %.
 
-    >>> round(100 * utilization(238.3e3, palm_short_form(540.35e9, 118, 48, 256, 2048), 6144, 275e12), 1)
+    >>> round(100 * utilization(238.3e3, 3.278e12, 6144, 275e12), 1)
     46.2
     """
     return tokens_per_s * flops_per_token / (devices * peak)
-
-
-def growth_speedup(scratch: Number, grown: Number) -> Number:
-    """How much faster a model grown from a smaller one reaches the loss that it reaches from scratch.
-
-    Equation
-    --------
-    speedup = scratch / grown - 1
-
-    Parameters
-    ----------
-    scratch, grown : Number
-        What either takes: tokens, or FLOPs with those of the smaller model among them [1].
-
-    Source
-    ------
-    Du et al. 2024 (Stacking Your Transformers), arXiv 2405.15319, section 3.
-
-    Examples
-    --------
-    7 B parameters, 300 B tokens from scratch, 194 B when stacked, in percent:
-
-    >>> round(100 * growth_speedup(300e9, 194e9), 1)
-    54.6
-    """
-    return scratch / grown - 1
 
 
 def matrix_parameters(model: Model, *, head: bool = True) -> float:

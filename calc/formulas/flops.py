@@ -6,7 +6,7 @@ token passes them (the experts it is sent to, a tied head too), tables, norms, b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,17 +92,6 @@ def packed_length(mean: Number, longest: Number) -> Number:
     return longest * longest / (2 * longest - minimum(mean, longest))
 
 
-def document_length(lengths: Sequence[float]) -> float:
-    """`packed_length` where all lengths are known: the sum of their squares over their sum.
-
-    Examples
-    --------
-    >>> document_length([1000, 3000])
-    2500.0
-    """
-    return sum(length * length for length in lengths) / sum(lengths)
-
-
 def score_flops(heads: Number, qk_dim: Number, v_dim: Number, keys: Number) -> Number:
     """Attention scores and their weighted sum of values, forward, per query token.
 
@@ -157,62 +146,6 @@ def lora_flops(inputs: Number, outputs: Number, rank: Number) -> Number:
     262144
     """
     return 2 * rank * (inputs + outputs)
-
-
-def dora_flops(inputs: Number, outputs: Number, rank: Number) -> Number:
-    """Norms of an adapted matrix's outputs (DoRA), per forward pass whatever its tokens; nothing goes back through it.
-
-    Equation
-    --------
-    FLOPs = 2 * rank * inputs * outputs + 3 * inputs * outputs
-
-    Parameters
-    ----------
-    inputs, outputs : Number
-        Size of the matrix [1].
-    rank : Number
-        Rank of the adapter [1].
-
-    Source
-    ------
-    Liu et al. 2024 (DoRA), arXiv 2402.09353, sections 4.1 and 4.3: the product of the adapter's matrices, added to
-    the weight, squared and summed.
-
-    Examples
-    --------
-    >>> dora_flops(4096, 4096, 16)
-    587202560
-    """
-    return (2 * rank + 3) * inputs * outputs
-
-
-def muon_flops(rows: Number, columns: Number, iterations: Number = 5) -> Number:
-    """Orthogonalisation of one matrix's update by Newton-Schulz iterations, per optimizer step, at most.
-
-    Equation
-    --------
-    FLOPs = 6 * iterations * m^2 * n, m = the smaller of rows and columns, n = the larger
-
-    Parameters
-    ----------
-    rows, columns : Number
-        Size of the matrix [1].
-    iterations : Number
-        Newton-Schulz iterations [1].
-
-    Source
-    ------
-    Keller Jordan 2024, Muon, section on runtime: relative to 6 m n FLOPs per token this is iterations * m / tokens.
-
-    Examples
-    --------
-    NanoGPT's record: 768 wide, 524,288 tokens per step, 0.7 %.
-
-    >>> round(100 * muon_flops(768, 768) / (6 * 768 * 768 * 524288), 2)
-    0.73
-    """
-    small = minimum(rows, columns)
-    return 6 * iterations * small * rows * columns
 
 
 def sparse_flops(dense: Number, rest: Number, sparsity: Number) -> Number:

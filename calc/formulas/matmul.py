@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from calc.errors import MissingFactError
 from calc.specs.efficiency import PEAK_OF, Efficiency
 from calc.specs.hardware import Hardware
-from calc.xp import Number, is_array, maximum, operations
+from calc.xp import Number, ceil, is_array, maximum, operations
 
 ELEMENT_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp8": 1.0, "mxfp8": 1.0, "int8": 1.0, "nvfp4": 0.5, "mxfp4": 0.5}
 """Bytes of an operand, where it isn't two."""
@@ -101,10 +101,16 @@ def _alignment(roof: Roof, inputs: Number, outputs: Number, count: Number) -> Nu
     _, _, _, where = operations(inputs, outputs, count)
     own = roof.efficiency
     coarse = roof.coarse
-    single = where(inputs % (coarse / 2) + outputs % (coarse / 2) > 0, own.unaligned, own.misaligned)
+    single = where(_over(inputs, coarse / 2) + _over(outputs, coarse / 2) > 0, own.unaligned, own.misaligned)
     poor = where(count > 1, own.unaligned_batch, single)
-    poor = where(inputs % coarse + outputs % coarse > 0, poor, own.misaligned)
-    return where(inputs % roof.fine + outputs % roof.fine > 0, poor, 1.0)
+    poor = where(_over(inputs, coarse) + _over(outputs, coarse) > 0, poor, own.misaligned)
+    return where(_over(inputs, roof.fine) + _over(outputs, roof.fine) > 0, poor, 1.0)
+
+
+def _over(size: Number, multiple: float) -> Number:
+    """How far a size is from a multiple: 0 where it is one."""
+    # the remainder of arrays is slow
+    return multiple * ceil(size / multiple) - size if is_array(size) else size % multiple
 
 
 def matmul_seconds(roof: Roof, rows: Number, inputs: Number, outputs: Number, count: Number = 1, *,
@@ -194,7 +200,7 @@ def linear_seconds(roof: Roof, tokens: Number, inputs: Number, outputs: Number, 
         waves = ceil(inputs / tile_rows) * wide_columns * count / units
         slots = cost * (waves + tail * (ceil(waves) - waves))
         weight = slots if weight is None else minimum(weight, slots)
-    off = inputs % roof.fine + outputs % roof.fine
+    off = _over(inputs, roof.fine) + _over(outputs, roof.fine)
     aligned = _alignment(roof, inputs, outputs, count) if is_array(off) or off else 1.0
     rate = roof.rate * aligned * where(count > 1, own.grouped, 1.0) / 2
     narrow, wide, square = tokens * inputs, tokens * outputs, inputs * outputs

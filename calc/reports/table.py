@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+from collections.abc import Sequence
 
 from calc.composer import Estimate
 from calc.reports import view
@@ -42,38 +43,48 @@ def render(estimate: Estimate, units: str = "GiB") -> str:
     first, *rest = wrap(line)
     lines = [coloured(word, COLOURS[word]) + first[len(word) :], *rest, *wrap(view.heading(estimate)),
              *wrap(view.workload(estimate)), ""]  # fmt: skip
-    lines += _breakdown(estimate, units)
+    title = "  per device" if estimate.layout.devices > 1 else ""
+    where = f" ({estimate.worst.stage.label})" if estimate.layout.pipeline > 1 else ""
+    lines += breakdown(
+        title, view.components(estimate), float(estimate.memory.value), estimate.usable_bytes, units, where
+    )
     lines += ["", "Limits", *pairs(view.limit_rows(estimate, units))]
     if estimate.suggestions:
         lines += ["", "What would make it fit" if any(s.fits for s in estimate.suggestions) else "What would help"]
         lines += _suggestions(estimate, units)
-    assumptions = view.assumption_rows(estimate, units)
-    if assumptions:
-        lines += ["", "Assumed (value, range, source)"]
-        for title, value, source in assumptions:
-            lines += wrap(f"{title} {value}" + (f": {source}" if source else ""), indent="  ", hang="    ")
-    if estimate.notes:
-        lines += ["", "Notes"]
-        for note in estimate.notes:
-            lines += wrap(note, indent="  - ", hang="    ")
+    lines += [*assumed(view.assumption_rows(estimate, units)), *noted(estimate.notes)]
     if estimate.scenario.asked:
         lines += ["", *wrap(f"Next: llm-calc explain memory {' '.join(estimate.scenario.asked)}")]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _breakdown(estimate: Estimate, units: str) -> list[str]:
-    usable = estimate.usable_bytes
-    title = "per device" if estimate.layout.devices > 1 else ""
-    lines = [f"  {title:26}{units:>10}  of {format_bytes(usable, units)} usable"]
-    for row in view.components(estimate):
+def breakdown(title: str, rows: Sequence[view.Component], needed: float, usable: float, units: str,
+              where: str = "") -> list[str]:  # fmt: skip
+    """What takes a device's memory, a line each with a bar, and what is needed of what is usable."""
+    lines = [f"{title:28}{units:>10}  of {format_bytes(usable, units)} usable"]
+    for row in rows:
         if row.value:
             lines.append(f"  {row.title:26}{amount(row.value, units, 10):>10}  {bar(row.value, usable)}")
-    needed = float(estimate.memory.value)
-    low, high = view.range_of(estimate)
+    low, high = view.extent(rows)
     span = f"  ({amount(low, units, 10)} to {amount(high, units, 10)} {units})" if high > low else ""
-    where = f" ({estimate.worst.stage.label})" if estimate.layout.pipeline > 1 else ""
     share = f"{needed / usable:.0%}" if needed < 100 * usable else "over 99x"
-    lines.append(f"  {'needed' + where:26}{amount(needed, units, 10):>10}  {share}{span}")
+    start = f"  {'needed' + where:26}{amount(needed, units, 10):>10}  "
+    return [*lines, *wrap(f"{share}{span}", indent=start, hang=" " * 40)]
+
+
+def assumed(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Assumed quantities: value, range, source."""
+    lines = ["", "Assumed (value, range, source)"] if rows else []
+    for title, value, source in rows:
+        lines += wrap(f"{title} {value}" + (f": {source}" if source else ""), indent="  ", hang="    ")
+    return lines
+
+
+def noted(notes: Sequence[str]) -> list[str]:
+    """What was inferred, and what to know."""
+    lines = ["", "Notes"] if notes else []
+    for note in notes:
+        lines += wrap(note, indent="  - ", hang="    ")
     return lines
 
 

@@ -124,14 +124,8 @@ def time(estimate: TrainingEstimate) -> Term:
 def compute_parts(estimate: TrainingEstimate) -> dict[str, Number]:
     """Seconds of a step's computation on the slowest stage, by kind of work; they sum to `time.compute`."""
     slowest, batches = estimate.found.step.slowest, estimate.layout.micro_batches
-    work = {"matmul": slowest.matmul, "attention": slowest.attention, "memory_bound": slowest.memory}
-    rest = max(0.0, slowest.compute - sum(work.values()))
-    # attention and memory-bound operators hold what single modules among them compute again
-    again = max(0.0, slowest.recomputed - rest)
-    attended = min(again, work["attention"] / 3) if "core_attn" in estimate.plan.modules else 0.0
-    work["attention"] -= attended
-    work["memory_bound"] -= min(again - attended, work["memory_bound"])
-    work["recomputed"] = slowest.recomputed
+    work = {"matmul": slowest.matmul, "attention": slowest.attention, "memory_bound": slowest.memory,
+            "recomputed": slowest.recomputed}  # fmt: skip
     found = {name: batches * seconds for name, seconds in work.items()}
     whole = next(term.value for term in estimate.time.terms if term.name == "time.compute")
     found["other"] = max(0.0, whole - sum(found.values()))
@@ -164,10 +158,17 @@ OTHERS = {
                 "calc/formulas/offload.py"),
     "scoring": ("sum over models of passes * forward share of a step of theirs", "", "calc/training/rl_time.py"),
     "critic": ("a step of the critic's own training", "", "calc/training/rl_time.py"),
-    "overhead": ("stragglers: (straggler factor - 1) * all above; + step_overhead", "step_overhead",
-                 "calc/formulas/schedule.py straggler_factor"),
 }  # fmt: skip
 """Other components -> equation, constant of the profile, source."""
+OVERHEADS = {
+    "stragglers": ("(straggler factor - 1) * all other components", "jitter",
+                   "calc/formulas/schedule.py straggler_factor"),
+    "launches": ("micro_batches * max((1 - overlap) * launched, launched - overlap * device time), launched = kernels "
+                 "* launch + layers * layer_overhead", "launch_overlap",
+                 "calc/formulas/exposed.py; launch of the device in configs/efficiency.yaml"),
+    "step": ("step_overhead", "step_overhead", "configs/software.yaml"),
+}  # fmt: skip
+"""Parts of `overhead`, the same."""
 
 
 def _component(estimate: TrainingEstimate, term: Term) -> Term:
@@ -188,11 +189,16 @@ def _component(estimate: TrainingEstimate, term: Term) -> Term:
     if key in EXCHANGES:
         name, constant = EXCHANGES[key]
         assumed = getattr(profile, constant)
+        hidden = step.hidden[name]
         return Stated(term.name, term.value, "s",
                       source=f"{section(exposed, 'Source')} {LINKS}. Overlap: {assumed.source}",
                       equation="micro_batches * max((1 - overlap) * exchange, exchange - overlap * compute)",
-                      inputs={"micro_batches": batches, "exchange": getattr(slowest, name), "overlap": assumed.value,
+                      inputs={"micro_batches": batches, "exchange": getattr(slowest, name), "overlap": hidden,
                               "compute": slowest.compute})  # fmt: skip
+    if key == "overhead":
+        inner = [_stated(estimate, f"{term.name}.{name}", seconds, OVERHEADS[name])
+                 for name, seconds in step.overheads().items()]  # fmt: skip
+        return total(term.name, inner, "s")
     if key == "pipeline_bubble":
         return Stated(term.name, term.value, "s", equation=section(schedule.bubble_seconds, "Equation"),
                       source=section(schedule.bubble_seconds, "Source"),
@@ -201,13 +207,18 @@ def _component(estimate: TrainingEstimate, term: Term) -> Term:
                               "backward": step.mean.backward})  # fmt: skip
     if key not in OTHERS:
         return term
-    equation, constant, source = OTHERS[key]
-    assumed = getattr(profile, constant, None)
-    inputs: dict[str, Any] = {"micro_batches": batches}
+    return _stated(estimate, term.name, term.value, OTHERS[key])
+
+
+def _stated(estimate: TrainingEstimate, name: str, seconds: Number, what: tuple[str, str, str]) -> Stated:
+    """A component with an equation in words and the profile's constant behind it."""
+    equation, constant, source = what
+    assumed = getattr(estimate.plan.parts.profile, constant, None)
+    inputs: dict[str, Any] = {"micro_batches": estimate.layout.micro_batches}
     if assumed is not None:
         inputs[constant] = assumed.value
         source = f"{source}. {constant}: {assumed.source}"
-    return Stated(term.name, term.value, "s", equation=equation, source=source, inputs=inputs)
+    return Stated(name, seconds, "s", equation=equation, source=source, inputs=inputs)
 
 
 # FLOPs, throughput, run

@@ -6,9 +6,9 @@ At most 79 columns wide. Colour marks the verdict only on a terminal; words carr
 from __future__ import annotations
 
 from calc.reports import training_view as view
-from calc.reports.table import BAR, COLOURS, WIDTH, amount, bar, coloured, count, pairs, wrap
+from calc.reports.table import BAR, COLOURS, WIDTH, amount, assumed, bar, breakdown, coloured, count, noted, pairs, wrap
 from calc.training.compose import TrainingEstimate
-from calc.units import format_bytes, format_count
+from calc.units import format_count
 
 
 def render(estimate: TrainingEstimate, units: str = "GiB") -> str:
@@ -26,13 +26,7 @@ def render(estimate: TrainingEstimate, units: str = "GiB") -> str:
     if wasted:
         lines += ["", *wrap(wasted)]
     lines += _advice(estimate, units)
-    lines += ["", "Assumed (value, range, source)"]
-    for title, value, source in view.assumption_rows(estimate, units):
-        lines += wrap(f"{title} {value}" + (f": {source}" if source else ""), indent="  ", hang="    ")
-    if estimate.notes:
-        lines += ["", "Notes"]
-        for note in estimate.notes:
-            lines += wrap(note, indent="  - ", hang="    ")
+    lines += [*assumed(view.assumption_rows(estimate, units)), *noted(estimate.notes)]
     if estimate.scenario.asked:
         lines += ["", *wrap(f"Next: llm-calc explain time.compute {' '.join(estimate.scenario.asked)} (and the same "
                             "options), or --save plan.yaml and llm-calc explain time.compute plan.yaml")]  # fmt: skip
@@ -49,17 +43,8 @@ def _run(estimate: TrainingEstimate, units: str) -> list[str]:
 
 
 def _memory(estimate: TrainingEstimate, units: str) -> list[str]:
-    usable = estimate.usable_bytes
     title = "Memory per device" if estimate.layout.devices > 1 else "Memory"
-    lines = [f"{title:28}{units:>10}  of {format_bytes(usable, units)} usable"]
-    for row in view.components(estimate):
-        if row.value:
-            lines.append(f"  {row.title:26}{amount(row.value, units, 10):>10}  {bar(row.value, usable)}")
-    needed = float(estimate.memory.value)
-    low, high = view.range_of(estimate)
-    span = f"  ({amount(low, units, 10)} to {amount(high, units, 10)} {units})" if high > low else ""
-    share = f"{needed / usable:.0%}" if needed < 100 * usable else "over 99x"
-    lines.append(f"  {'needed':26}{amount(needed, units, 10):>10}  {share}{span}")
+    lines = breakdown(title, view.components(estimate), float(estimate.memory.value), estimate.usable_bytes, units)
     if estimate.layout.pipeline > 1:
         lines += wrap(view.stage_row(estimate, units), indent=f"  {'by pipeline stage':26}  ", hang=" " * 30)
     return lines
@@ -121,7 +106,7 @@ def side_by_side(estimates: list[TrainingEstimate], units: str = "GiB") -> str:
 def _dollars(estimate: TrainingEstimate) -> str:
     """Cost of the run, or of an hour where its tokens aren't known."""
     if estimate.run.seconds is not None:
-        return "-" if estimate.run.cost is None else format_count(estimate.run.cost.value)
+        return "-" if estimate.run.cost is None else view.figure(estimate.run.cost.value)
     given, rates = estimate.scenario.cost.price, estimate.scenario.hardware.usd_per_hour
     if given is None and rates is None:
         return "-"

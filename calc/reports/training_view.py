@@ -8,9 +8,10 @@ from typing import Any
 from calc.formulas import flop_conventions
 from calc.ledger import Term
 from calc.reports import training_ledger
-from calc.reports.view import Component
+from calc.reports.view import Component, extent, flat_memory, verdict_on
 from calc.training.advise import Advice
 from calc.training.compose import TrainingEstimate
+from calc.training.offload import capacities
 from calc.units import format_bytes, format_bytes_fitting, format_count, format_length
 from calc.xp import ceil_div
 
@@ -28,6 +29,8 @@ TIME_TITLES = {
     "data_comm": "data-parallel exchange", "optimizer": "optimizer step", "offload": "offload traffic",
     "overhead": "stragglers, host", "scoring": "forward-only passes", "critic": "training of the critic",
 }  # fmt: skip
+TOLD = {"overhead": "waiting for stragglers and the host"}
+"""Titles that a sentence says in other words."""
 WORK = ("matmul", "attention", "memory_bound", "other", "scoring", "critic")
 """Parts of a step that are work, not waste."""
 REMEDIES = {
@@ -36,7 +39,8 @@ REMEDIES = {
                         "training.micro_batch_size"),
     "pipeline_comm": ("parallel.pipeline", "parallel.virtual_pipeline"), "context_comm": ("parallel.context",),
     "expert_comm": ("parallel.expert",), "data_comm": ("parallel.sharding", "training.micro_batch_size"),
-    "optimizer": ("training.optimizer", "parallel.sharding"), "offload": ("parallel.offload",),
+    "optimizer": ("training.optimizer", "parallel.sharding"),
+    "offload": ("parallel.offload", "training.micro_batch_size", "devices"),
     "overhead": ("training.micro_batch_size", "parallel.tensor"),
 }  # fmt: skip
 """Part of a step -> scenario keys that change it."""
@@ -63,8 +67,7 @@ def components(estimate: TrainingEstimate) -> list[Component]:
 
 def range_of(estimate: TrainingEstimate) -> tuple[float, float]:
     """Low and high of what the fullest device needs."""
-    rows = components(estimate)
-    return sum(row.low for row in rows), sum(row.high for row in rows)
+    return extent(components(estimate))
 
 
 def instant(estimate: TrainingEstimate) -> str:
@@ -73,10 +76,8 @@ def instant(estimate: TrainingEstimate) -> str:
 
 
 def verdict(estimate: TrainingEstimate) -> str:
-    """FITS, TIGHT (fits, but not at the high end of what is assumed), or DOES NOT FIT."""
-    if not estimate.feasible:
-        return "DOES NOT FIT"
-    return "TIGHT" if range_of(estimate)[1] > estimate.usable_bytes else "FITS"
+    """The verdict on an estimate, in a word or three."""
+    return verdict_on(estimate, range_of(estimate)[1])
 
 
 def verdict_line(estimate: TrainingEstimate, units: str = "GiB") -> str:
@@ -86,16 +87,16 @@ def verdict_line(estimate: TrainingEstimate, units: str = "GiB") -> str:
     amount = format_bytes(abs(rest), units)
     margin = f"{amount} headroom" if rest >= 0 else f"{amount} too much"
     stage = f"{estimate.worst.label}, " if estimate.layout.pipeline > 1 else ""
-    if estimate.phases:
-        stage = f"phase {max(estimate.phases, key=lambda phase: float(phase.needed)).name.replace('_', ' ')}, "
+    if estimate.phase is not None:
+        stage = f"phase {estimate.phase.name.replace('_', ' ')}, "
     where = f"({stage}{INSTANTS.get(instant(estimate), instant(estimate))})"
     cluster = estimate.scenario.cluster
     nodes = ceil_div(estimate.layout.devices, cluster.devices_per_node)
-    tiers = {"out_of_host_memory": ("host memory", estimate.host_bytes, cluster.host_memory),
-             "out_of_nvme": ("NVMe", estimate.nvme_bytes, (cluster.nvme or {}).get("capacity"))}  # fmt: skip
+    codes = {code for code, _ in estimate.problems}
     elsewhere = "".join(
-        f"; needs {format_bytes(float(here), units)} of {title}, {format_bytes((there or 0) * nodes, units)} there is"
-        for code, _ in estimate.problems if code in tiers for title, here, there in [tiers[code]])  # fmt: skip
+        f"; needs {format_bytes(float(estimate.elsewhere(tier)), units)} of {title}, "
+        f"{format_bytes((there or 0) * nodes, units)} there is"
+        for code, title, tier, there in capacities(cluster) if code in codes)  # fmt: skip
     return (f"{verdict(estimate)}  needs {format_bytes(needed, units)} of {format_bytes(usable, units)} usable, "
             f"{margin} {where}{elsewhere}")  # fmt: skip
 
@@ -184,6 +185,11 @@ def duration(seconds: float) -> str:
     return f"{seconds * 1e6:.3g} us"
 
 
+def figure(value: float) -> str:
+    """A count that is an estimate, with three significant digits: 56,978 is 57,000."""
+    return format_count(float(f"{value:.3g}"))
+
+
 def span(low: float, high: float) -> str:
     """A range of times, the unit said once where it is one."""
     first, second = duration(low), duration(high)
@@ -209,12 +215,15 @@ def speed_rows(estimate: TrainingEstimate) -> list[tuple[str, str]]:
     each = estimate.throughput["tokens_per_s_per_device"].value
     per_device = f", {each:,.0f} per device" if estimate.layout.devices > 1 else ""
     precision = estimate.plan.training.precision
+    convention, needed = "full attention", "the half that is needed"
+    if estimate.plan.frozen:
+        convention, needed = "as if all weights were trained", "no gradients of frozen weights"
     half = f"; {shares['mfu_bf16']} of the 16-bit peak" if "mfu_bf16" in shares else ""
     rows = [
         ("step time", f"{duration(estimate.time.value)} ({span(float(low), float(high))})"),
-        ("tokens per second", f"{rate:,.0f}{per_device}"),
-        ("MFU", f"{shares['mfu']} of the {precision} peak (PaLM: full attention){half}"),
-        ("MFU, causal attention", f"{shares['mfu_causal']} (the half that is needed)"),
+        ("tokens per second", f"{figure(rate)}{per_device}"),
+        ("MFU", f"{shares['mfu']} of the {precision} peak (PaLM: {convention}){half}"),
+        ("MFU, causal attention", f"{shares['mfu_causal']} ({needed})"),
     ]
     if estimate.token_flops.recomputed:
         rows.append(("HFU", f"{shares['hfu']} (MFU with what is recomputed)"))
@@ -259,12 +268,12 @@ def run_rows(estimate: TrainingEstimate, units: str = "GiB") -> list[tuple[str, 
         low, high = run.seconds.range()
         rows.append(("time", f"{duration(run.seconds.value)} ({span(float(low), float(high))}), "
                              f"{run.steps.value:,.0f} steps"))  # fmt: skip
-        rows.append(("device-hours", f"{format_count(run.device_hours.value)}"))
+        rows.append(("device-hours", figure(run.device_hours.value)))
         rows.append(("cost", _cost(estimate)))
         if run.energy is not None:
             how = scenario.cost
-            carbon = "" if run.carbon is None else f", {format_count(run.carbon.value)} kg of CO2"
-            rows.append(("energy", f"{format_count(run.energy.value)} kWh{carbon} ({how.power_share:.0%} of "
+            carbon = "" if run.carbon is None else f", {figure(run.carbon.value)} kg of CO2"
+            rows.append(("energy", f"{figure(run.energy.value)} kWh{carbon} ({how.power_share:.0%} of "
                                    f"{scenario.hardware.power:,.0f} W, PUE {how.pue:g})"))  # fmt: skip
         else:
             rows.append(("energy", f"{scenario.hardware.name} has no power; give hardware.power"))
@@ -297,7 +306,7 @@ def _cost(estimate: TrainingEstimate) -> str:
         assert rates is not None
         span = f"${rates[0]:,.2f}" if rates[0] == rates[1] else f"${rates[0]:,.2f} to ${rates[1]:,.2f}"
         how = f"at {span} per device-hour, {(scenario.hardware.price or {}).get('date') or 'undated'}"
-    return f"${format_count(cost.value)} (${format_count(low)} to ${format_count(high)}) {how}"
+    return f"${figure(cost.value)} (${figure(low)} to ${figure(high)}) {how}"
 
 
 # advice
@@ -314,7 +323,7 @@ def waste(estimate: TrainingEstimate) -> str:
         return f"Nothing beside the work itself takes more than {LEAST_SHARE:.0%} of the step."
     exposed_ = "exposed " if key.endswith("_comm") else ""
     article = "the " if key in ("pipeline_bubble", "optimizer") else ""
-    text = f"{share:.0%} of the step is {article}{exposed_}{TIME_TITLES[key]}"
+    text = f"{share:.0%} of the step is {article}{exposed_}{TOLD.get(key, TIME_TITLES[key])}"
     faster = [advice for advice in estimate.advice if advice.fits and advice.speed > 1]
     if not faster:
         return text + ("; no single change tried is faster and fits." if estimate.feasible else ".")
@@ -388,20 +397,9 @@ def _assumed(terms: Iterable[Term]) -> list[Term]:
 def flat(estimate: TrainingEstimate) -> dict[str, Any]:
     """One flat record of an estimate, for CSV."""
     low, high = estimate.time.range()
-    record: dict[str, Any] = {
-        "name": estimate.scenario.name, "model": estimate.scenario.model.name,
-        "hardware": estimate.scenario.hardware.name, "devices": estimate.layout.devices,
-        "verdict": verdict(estimate), "feasible": estimate.feasible, "per_device_bytes": round(estimate.memory.value),
-        "usable_bytes": round(estimate.usable_bytes),
-    }  # fmt: skip
-    record |= {f"{row.key}_bytes": round(row.value) for row in components(estimate)}
+    record = flat_memory(estimate, components(estimate))
     record |= {"step_s": estimate.time.value, "low_s": low, "high_s": high}
     record |= {f"{term.name.rpartition('.')[2]}_s": term.value for term in estimate.time.terms}
     record |= {key: term.value for key, term in estimate.throughput.items()}
     record |= {term.name.rpartition(".")[2]: term.value for term in estimate.run.terms}
     return record
-
-
-def days(estimate: TrainingEstimate) -> float | None:
-    """Days that the run takes, where its tokens are known."""
-    return None if estimate.run.seconds is None else float(estimate.run.seconds.value) / 86400

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from calc.composer import Estimate
 from calc.ledger import Term
 from calc.units import PB, format_bytes, format_bytes_fitting, format_length
 from calc.xp import Number, ceil_div
+
+if TYPE_CHECKING:
+    from calc.training.compose import TrainingEstimate
 
 TITLES = {
     "weights": "weights", "kv_cache": "KV cache", "state_cache": "state cache", "activations": "activations",
@@ -49,15 +52,24 @@ def _component(key: str, terms: list[Term]) -> Component:
 
 def range_of(estimate: Estimate) -> tuple[float, float]:
     """Low and high of what the fullest device needs."""
-    rows = components(estimate)
+    return extent(components(estimate))
+
+
+def extent(rows: Sequence[Component]) -> tuple[float, float]:
+    """Low and high of some components together."""
     return sum(row.low for row in rows), sum(row.high for row in rows)
 
 
 def verdict(estimate: Estimate) -> str:
+    """The verdict on an estimate, in a word or three."""
+    return verdict_on(estimate, range_of(estimate)[1])
+
+
+def verdict_on(estimate: Estimate | TrainingEstimate, high: float) -> str:
     """FITS, TIGHT (fits, but not at the high end of what is assumed), or DOES NOT FIT."""
     if not estimate.feasible:
         return "DOES NOT FIT"
-    return "TIGHT" if range_of(estimate)[1] > estimate.usable_bytes else "FITS"
+    return "TIGHT" if high > estimate.usable_bytes else "FITS"
 
 
 def verdict_line(estimate: Estimate, units: str = "GiB") -> str:
@@ -180,16 +192,21 @@ def assumption_rows(estimate: Estimate, units: str = "GiB") -> list[tuple[str, s
     return rows
 
 
+def flat_memory(estimate: Estimate | TrainingEstimate, rows: Sequence[Component]) -> dict[str, Any]:
+    """What a flat record says first: what was asked, the verdict, bytes per device."""
+    scenario = estimate.scenario
+    return {
+        "name": scenario.name, "model": scenario.model.name, "hardware": scenario.hardware.name,
+        "devices": estimate.layout.devices, "verdict": verdict_on(estimate, extent(rows)[1]),
+        "feasible": estimate.feasible, "per_device_bytes": round(estimate.memory.value),
+        "usable_bytes": round(estimate.usable_bytes),
+    } | {f"{row.key}_bytes": round(row.value) for row in rows}  # fmt: skip
+
+
 def flat(estimate: Estimate) -> dict[str, Any]:
     """One flat record of an estimate, for CSV."""
     limits = estimate.limits
-    record: dict[str, Any] = {
-        "name": estimate.scenario.name, "model": estimate.scenario.model.name,
-        "hardware": estimate.scenario.hardware.name, "devices": estimate.layout.devices,
-        "verdict": verdict(estimate), "feasible": estimate.feasible, "per_device_bytes": round(estimate.memory.value),
-        "usable_bytes": round(estimate.usable_bytes),
-    }  # fmt: skip
-    record |= {f"{row.key}_bytes": round(row.value) for row in components(estimate)}
+    record = flat_memory(estimate, components(estimate))
     record |= {
         key: getattr(limits, key) for key in ("max_context", "max_batch_size", "kv_cache_tokens", "fewest_devices")
     }

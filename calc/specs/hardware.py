@@ -91,6 +91,7 @@ class Cluster:
     nvme: dict[str, Any] | None = key("mapping?", None, entries=NVME,
                                       doc="capacity [byte], read and write [byte/s] per node")  # fmt: skip
     mtbf: float | None = key("seconds?", None, minimum=1, doc="mean time between failures of one device [s]")
+    larger: str | None = key("name?", None, doc="node that holds more devices, taken where they are more than these")
     derived: dict[str, Any] | None = key("mapping?", None, doc="figures that no source states, and from what they are")
     notes: Any = key("any", None, doc="what bites")
     sources: Any = key("any", None, doc="where the figures are from")

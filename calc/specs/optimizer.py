@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from calc.configs import normal, records
+from calc.configs import records
 from calc.documents import Document
 from calc.errors import BadValueError, FileError, unknown
 from calc.specs.fields import key, read
 from calc.specs.format_records import ROLES
 from calc.specs.recipe import Recipe
+from calc.specs.records import own_name, record_keys
 
 FILE = "optimizers.yaml"
 SHAPES = ("full", "rows", "factored", "low_rank", "projector")
@@ -104,13 +105,13 @@ def optimizer_named(name: str) -> Optimizer:
     >>> optimizer_named("AdamW_8bit").title
     'AdamW with 8-bit moments in blocks of 256 (bitsandbytes)'
     """
-    wanted = _meant(normal(name)[:80])
+    wanted = own_name(records(FILE), name)
     if wanted in records(FILE).names("optimizers"):
         return _record(wanted)
     match = _RANKED.fullmatch(wanted)
-    plain = _meant(match[1]) if match else ""
+    plain = own_name(records(FILE), match[1]) if match else ""
     if match is None or plain not in records(FILE).names("optimizers"):
-        raise unknown("optimizer", name, [*optimizer_names(), *records(FILE).names("aliases")])
+        raise unknown("optimizer", name, optimizer_names(), other=records(FILE).names("aliases"))
     base = _record(plain)
     if base.rank is None:
         raise BadValueError(f"optimizer {base.name} has no rank; write {base.name}")
@@ -119,20 +120,10 @@ def optimizer_named(name: str) -> Optimizer:
     return replace(base, name=f"{base.name}-rank{int(match[2])}", rank=int(match[2]))
 
 
-def _meant(wanted: str) -> str:
-    """What an alias stands for; any other name is itself."""
-    if wanted in records(FILE).names("aliases"):
-        return str(records(FILE).record("aliases", wanted).data[wanted])
-    return wanted
-
-
 def _record(wanted: str) -> Optimizer:
     """The optimizer of a record's own name."""
-    document = records(FILE).record("optimizers", wanted)
-    own = dict(document.data[wanted])
-    like = own.pop("like", None)
-    base = _base(like, document, wanted) if like is not None else {}
-    found = read(Optimizer, document, (wanted,), data={**base, **own, "name": wanted})
+    document, keys = record_keys(records(FILE), "optimizers", wanted, "optimizer")
+    found = read(Optimizer, document, (wanted,), data=keys)
     states = _states(found.states, document, (wanted, "states"))
     others = _states(found.others, document, (wanted, "others"))
     if len(found.roles) < len(ROLES) and not others:
@@ -142,16 +133,6 @@ def _record(wanted: str) -> Optimizer:
         raise FileError("needs a rank where a state is low_rank or a projector, and only there",
                         document.place((wanted,)))  # fmt: skip
     return replace(found, states=states, others=others)
-
-
-def _base(like: Any, document: Document, wanted: str) -> dict[str, Any]:
-    """Keys of the record that another one is like."""
-    if like not in records(FILE).names("optimizers"):
-        raise unknown("optimizer", like, optimizer_names(), document.place((wanted, "like")))
-    keys = dict(records(FILE).record("optimizers", str(like)).data[like])
-    if "like" in keys:
-        raise FileError(f"{like} is like another optimizer itself: name that one", document.place((wanted, "like")))
-    return keys
 
 
 def _states(entries: Any, document: Document, path: tuple[str, ...]) -> tuple[State, ...]:

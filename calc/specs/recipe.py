@@ -7,9 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from calc.configs import normal, records
-from calc.errors import FileError, unknown
+from calc.errors import unknown
 from calc.specs.fields import key, read
 from calc.specs.format_records import ROLES
+from calc.specs.records import own_name, record_keys
 
 FILE = "recipes.yaml"
 COPIES = ("cached", "transient")
@@ -43,6 +44,8 @@ class Recipe:
                                                          "optimizer doesn't say; null: as what is updated")  # fmt: skip
     cast_bytes: float = key("bytes", 0, doc="bytes per element of the copies that autocast makes of matrices while a "
                                             "pass lasts")  # fmt: skip
+    dispatch_bytes: float = key("bytes", 2, minimum=0.5, doc="bytes per element of tokens sent to experts on other "
+                                                            "devices; what they send back has two")  # fmt: skip
     low_weights: bool = key("flag", False, doc="whether matrices are stored in the precision's own format alone")
     copies: str = key("name", "cached", choices=COPIES, doc="whether copies in the precision's format live as long as "
                                                             "the run, or while their layer computes")  # fmt: skip
@@ -102,22 +105,11 @@ def recipe_named(name: str) -> Recipe:
     >>> mixed.weight_bytes + mixed.gradient_bytes + mixed.master_bytes + 2 * mixed.updated_bytes
     16.0
     """
-    wanted = normal(name)[:80]
-    aliases = records(FILE).names("aliases")
-    if wanted in aliases:
-        wanted = str(records(FILE).record("aliases", wanted).data[wanted])
-    known = recipe_names()
-    if wanted not in known:
-        raise unknown("recipe", name, [*known, *aliases])
-    document = records(FILE).record("recipes", wanted)
-    own = dict(document.data[wanted])
-    like = own.pop("like", None)
-    if like is not None and like not in known:
-        raise unknown("recipe", like, known, document.place((wanted, "like")))
-    base = records(FILE).record("recipes", like).data[like] if like else {}
-    if "like" in base:
-        raise FileError(f"{like} is like another recipe itself: name that one", document.place((wanted, "like")))
-    return read(Recipe, document, (wanted,), data={**base, **own, "name": wanted})
+    wanted = own_name(records(FILE), name)
+    if wanted not in recipe_names():
+        raise unknown("recipe", name, recipe_names(), other=records(FILE).names("aliases"))
+    document, keys = record_keys(records(FILE), "recipes", wanted, "recipe")
+    return read(Recipe, document, (wanted,), data=keys)
 
 
 @lru_cache(maxsize=32)

@@ -35,6 +35,22 @@ class Assumed:
         return cls(source=str(entry["source"]), **numbers)
 
 
+def setting(name: str, value: Any, dimension: str | None, metadata: Mapping[str, Any]) -> Any:
+    """A key's value as its field takes it: a quantity with a range where a dimension is given.
+
+    Raises
+    ------
+    BadValueError
+        It is of another kind; told with the key.
+    """
+    try:
+        if dimension is not None:
+            return value if isinstance(value, Assumed) else Assumed.read(value, dimension)
+        return convert(value, metadata)
+    except CalcError as error:
+        raise BadValueError(f"{name}: {error.message}") from None
+
+
 ASSUMED = {"logits_bytes": "bytes", "residual_copies": "count", "context": "bytes", "communication": "bytes",
            "graphs": "bytes", "slack": "share"}  # fmt: skip
 """Fields of `Software` that are quantities with a range, and their dimensions."""
@@ -102,13 +118,7 @@ class Software:
         for name, value in changes.items():
             if name not in fields:
                 raise BadValueError(f"{name} is not a key of a software profile")
-            try:
-                if name in ASSUMED:
-                    values[name] = value if isinstance(value, Assumed) else Assumed.read(value, ASSUMED[name])
-                else:
-                    values[name] = convert(value, fields[name].metadata)
-            except CalcError as error:
-                raise BadValueError(f"{name}: {error.message}") from None
+            values[name] = setting(name, value, ASSUMED.get(name), fields[name].metadata)
         return dataclasses.replace(self, **values)
 
     def on(self, memory: float, computes: tuple[str, ...]) -> Software:

@@ -10,9 +10,9 @@ from typing import Any
 
 from calc.configs import records
 from calc.errors import BadValueError, CalcError, unknown
-from calc.specs.fields import convert, key
+from calc.specs.fields import key
 from calc.specs.plan import SHARDINGS
-from calc.specs.software import Assumed, Software
+from calc.specs.software import Assumed, Software, setting
 
 FILE, SECTION = "software.yaml", "training"
 
@@ -21,6 +21,7 @@ ASSUMED = {
     "parallel_logits_bytes": "bytes", "chunked_logits_bytes": "bytes", "context": "bytes",
     "communication": "bytes", "workspace": "bytes", "slack": "share", "overlap_data": "share",
     "overlap_gather": "share", "overlap_tensor": "share", "overlap_expert": "share", "overlap_context": "share",
+    "overlap_expert_network": "share",
     "overlap_pipeline": "share", "memory_passes": "count", "matmul": "count", "step_overhead": "seconds",
     "layer_overhead": "seconds", "launch_overlap": "share", "jitter": "share", "expert_imbalance": "count",
 }  # fmt: skip
@@ -78,6 +79,7 @@ class TrainingProfile:
                                                    "gradients until the step")  # fmt: skip
     upcasts_gradients: bool = key("flag", False, doc="whether the step widens a device's part of the gradients to the "
                                                      "master's format, in one flat buffer")  # fmt: skip
+    step_elements: float = key("count", 0, doc="elements that ZeRO-3's step widens at a time; 0: all of a device's")
     static_gradients: bool = key("flag", False, doc="whether kernels add weight gradients to the buffer themselves and "
                                                     "keep a stand-in for each shape of matrix")  # fmt: skip
     stage_tensors: int = key("count", 0, whole=True, doc="tensors of the residual stream's size that a stage keeps "
@@ -107,6 +109,8 @@ class TrainingProfile:
     attention_kernel: str = key("name", choices=("flash1", "flash", "flash3", "sdpa", "cudnn"),
                                 doc="fused attention kernel, where the device's record has it: FlashAttention 1, 2 "
                                     "or 3, the one inside PyTorch, or cuDNN's")  # fmt: skip
+    attends_by_piece: bool = key("flag", False, doc="whether a context group's keys are attended to one rank's after "
+                                                    "another's also where they were gathered")  # fmt: skip
     expert_dispatch: str = key("name", choices=("all_to_all", "once_per_node"),
                                doc="whether a token is sent to each of its experts, or once to each node that "
                                    "holds any and handed on there (DeepEP)")  # fmt: skip
@@ -114,6 +118,8 @@ class TrainingProfile:
     overlap_gather: Assumed = key("any", doc="share of weight gathering that computation hides")
     overlap_tensor: Assumed = key("any", doc="share of the tensor group's communication that computation hides")
     overlap_expert: Assumed = key("any", doc="share of the experts' all-to-all that computation hides")
+    overlap_expert_network: Assumed | None = key("any", None, doc="the same between nodes where stages are "
+                                                                  "interleaved; default the same")  # fmt: skip
     overlap_context: Assumed = key("any", doc="share of the context group's communication that computation hides")
     overlap_pipeline: Assumed = key("any", doc="share of the transfers between stages that computation hides")
     memory_passes: Assumed = key("any", doc="traffic of memory-bound operators, in multiples of fused kernels' [1]")
@@ -179,13 +185,7 @@ def _values(record: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in record.items():
         if name not in fields or name == "name":
             raise unknown("key", name, [known for known in fields if known != "name"])
-        try:
-            if name in ASSUMED:
-                values[name] = value if isinstance(value, Assumed) else Assumed.read(value, ASSUMED[name])
-            else:
-                values[name] = convert(value, fields[name].metadata)
-        except CalcError as error:
-            raise BadValueError(f"{name}: {error.message}") from None
+        values[name] = setting(name, value, ASSUMED.get(name), fields[name].metadata)
     return values
 
 

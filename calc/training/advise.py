@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from calc.errors import CalcError
 from calc.scenario import Scenario
+from calc.specs.optimizer import optimizer_names
 from calc.training.evaluate import Evaluation, evaluate
 from calc.training.plan import decide
 from calc.training.rl_advice import tuning_changes
@@ -51,8 +52,33 @@ def advice(estimate: TrainingEstimate) -> list[Advice]:
         return sorted(better, key=lambda found: -found.speed)[:MOST]
     helping = [found for found in tried if found.saved > 0 or found.fits]
     if not any(found.fits for found in helping):
-        helping.extend(_enough_devices(estimate))
+        helping.extend([*_together(estimate), *_enough_devices(estimate)])
     return sorted(helping, key=lambda found: (not found.fits, -found.speed if found.fits else -found.saved))[:MOST]
+
+
+def _together(estimate: TrainingEstimate) -> Iterator[Advice]:
+    """What is usually changed together where no single change is enough: first without, then with host memory."""
+    scenario = estimate.scenario
+    assert scenario.training is not None
+    training = replace(scenario.training, recompute=("full",), micro_batch_size=1)
+    change = {"training.recompute": "full", "training.micro_batch_size": 1}
+    effect = "every layer recomputed, micro batch 1"
+    parallel = scenario.parallel
+    if estimate.layout.devices > 1:
+        parallel = replace(parallel, sharding="zero3")
+        change["parallel.sharding"], effect = "zero3", f"ZeRO stage 3, {effect}"
+    for away in ((), ("optimizer",), ("optimizer", "parameters")):
+        if away == ("optimizer", "parameters") and parallel.sharding != "zero3":
+            return
+        laid, beside, told = parallel, dict(change), effect
+        if away:
+            laid = replace(parallel, offload=away)
+            beside["parallel.offload"] = _plain(away)
+            told = f"{effect}, {'optimizer states' if len(away) == 1 else 'all states'} in host memory"
+        found = _tried(estimate, beside, told, replace(scenario, parallel=laid, training=training))
+        if found is not None and found.fits:
+            yield found
+            return
 
 
 def _enough_devices(estimate: TrainingEstimate) -> Iterator[Advice]:
@@ -129,12 +155,17 @@ def candidates(scenario: Scenario) -> Iterator[tuple[dict[str, Any], str, Scenar
         if stage != sharding:
             yield laid(f"{'no sharding of states' if stage == 'none' else 'ZeRO stage ' + stage[-1]}", sharding=stage)
     yield from _degrees(scenario)
-    if training.optimizer == "adamw":
+    away = tuple(what for what in parallel.offload if what != "none")
+    if training.optimizer == "adamw" and "optimizer" not in away:  # its 8-bit kernels are the device's
         yield trained("AdamW with 8-bit states", optimizer="adamw-8bit")
-    if "optimizer" not in parallel.offload:
-        yield laid("optimizer states in host memory", offload=("optimizer",))
-    if "activations" not in parallel.offload:
-        yield laid("activations in host memory", offload=("activations",))
+    layerwise = f"{training.optimizer}-layerwise"
+    if training.global_batch_size is None and layerwise in optimizer_names():  # it can't add up micro-batches
+        yield trained("update each weight in backward", optimizer=layerwise)
+    for what, effect in (("optimizer", "optimizer states"), ("activations", "activations"), ("parameters", "weights")):
+        if what in away:
+            yield laid(f"{effect} on the device", offload=tuple(word for word in away if word != what) or ("none",))
+        elif what != "parameters" or sharding == "zero3":
+            yield laid(f"{effect} in host memory", offload=(*away, what))
     if training.adapter is not None and training.base_format is None:
         yield trained("frozen weights in NF4", base_format="nf4-dq")
 

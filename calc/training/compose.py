@@ -13,9 +13,10 @@ from calc.ledger import Term, total
 from calc.scenario import Scenario
 from calc.specs.plan import Layout
 from calc.training.evaluate import Evaluation, evaluate
-from calc.training.memory import StageMemory
+from calc.training.offload import capacities
 from calc.training.plan import Plan, decide, peak_of
 from calc.training.run import Run, run_terms
+from calc.training.stage_memory import StageMemory
 from calc.units import format_bytes
 from calc.xp import Number, ceil_div
 
@@ -57,11 +58,14 @@ class TrainingEstimate:
         return self.plan.layout
 
     @property
+    def phase(self) -> Phase | None:
+        """The phase that needs most; None where nothing takes turns."""
+        return max(self.phases, key=lambda phase: float(phase.needed), default=None)
+
+    @property
     def worst(self) -> StageMemory:
         """The fullest device, of the phases that take turns the one that needs most."""
-        if self.phases:
-            return max(self.phases, key=lambda phase: float(phase.needed)).memory
-        return self.found.worst
+        return self.found.worst if self.phase is None else self.phase.memory
 
     @property
     def memory(self) -> Term:
@@ -135,17 +139,18 @@ class TrainingEstimate:
     @property
     def host_bytes(self) -> Number:
         """What is kept in host memory, all nodes together [byte]."""
-        return self._elsewhere("host")
+        return self.elsewhere("host")
 
     @property
     def nvme_bytes(self) -> Number:
         """What is kept on NVMe, all nodes together [byte]."""
-        return self._elsewhere("nvme")
+        return self.elsewhere("nvme")
 
-    def _elsewhere(self, tier: str) -> Number:
+    def elsewhere(self, tier: str) -> Number:
+        """What is kept on `host` or `nvme`, all nodes together [byte]."""
         if self.phases:
             return max(phase.memory.elsewhere(tier) * phase.devices for phase in self.phases)
-        return sum(stage.elsewhere(tier) for stage in (self.worst,)) * self.layout.devices
+        return self.worst.elsewhere(tier) * self.layout.devices
 
 
 def training_estimate(scenario: Scenario) -> TrainingEstimate:
@@ -216,11 +221,8 @@ def problems(found: Evaluation) -> list[tuple[str, str]]:
         amounts = f"needs {format_bytes(needed)} per device ({where}), {format_bytes(usable)} usable"
         listed.append(("out_of_memory", amounts))
     nodes = ceil_div(layout.devices, scenario.cluster.devices_per_node)
-    for code, title, here, there in (
-        ("out_of_host_memory", "host memory", worst.elsewhere("host") * layout.devices, scenario.cluster.host_memory),
-        ("out_of_nvme", "NVMe", worst.elsewhere("nvme") * layout.devices,
-         (scenario.cluster.nvme or {}).get("capacity")),
-    ):  # fmt: skip
+    for code, title, tier, there in capacities(scenario.cluster):
+        here = worst.elsewhere(tier) * layout.devices
         if here and there is not None and here > there * nodes:
             listed.append((code, f"needs {format_bytes(here)} of {title}, {format_bytes(there * nodes)} there is"))
     return listed

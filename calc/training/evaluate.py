@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from calc.training.memory import StageMemory, TrainingMemory, fullest
+from calc.training.memory import TrainingMemory
 from calc.training.plan import Plan
+from calc.training.stage_memory import StageMemory, fullest
 from calc.training.states import ModelStates
 from calc.training.step import StepTime, step_time
 from calc.xp import Number

@@ -8,6 +8,7 @@ from calc.errors import MissingFactError
 from calc.formulas import activations, held, offload, states
 from calc.formulas.activations import Keeping
 from calc.formulas.exposed import exposed
+from calc.specs.hardware import Cluster
 from calc.training.plan import Plan
 from calc.training.stages import Stage
 from calc.training.states import ModelStates
@@ -16,9 +17,19 @@ from calc.xp import Number, maximum, minimum
 KINDS = ("weights", "gradients", "optimizer")
 HOST_SHARE = 0.5
 """Share of the host's memory bandwidth that a vectorized optimizer step reaches (DeepSpeed's CPU-Adam)."""
+HOST_MOST = 130e9
+"""What such a step moves at most [byte/s]: where memory is faster than a DGX-2's, processors set the pace, about
+4.6 billion parameters per second and node (fitted: Llama-3-8B on eight B200, 8,192 tokens, ml-engineering)."""
 OPTIMIZER_BUFFERS, PARAMETER_BUFFERS = 4, 5
 """Pinned buffers that transfers to NVMe go through, as DeepSpeed's defaults (buffer_count)."""
 SIXTEEN_BIT = 2
+
+
+def capacities(cluster: Cluster) -> tuple[tuple[str, str, str, Number | None], ...]:
+    """Memory beside the devices': code of the problem where it is too small, its title, its tier, and bytes of a node;
+    None where the record doesn't say."""
+    return (("out_of_host_memory", "host memory", "host", cluster.host_memory),
+            ("out_of_nvme", "NVMe", "nvme", (cluster.nvme or {}).get("capacity")))  # fmt: skip
 
 
 def asked(plan: Plan) -> bool:
@@ -27,26 +38,25 @@ def asked(plan: Plan) -> bool:
 
 
 def moved(plan: Plan, weights: Number, gradients: Number,
-          optimizer: Number) -> tuple[dict[str, Number], dict[str, str]]:  # fmt: skip
-    """States of one device that are kept elsewhere [byte], and where."""
+          optimizer: Number) -> dict[str, tuple[str, Number]]:  # fmt: skip
+    """States of one device that are kept elsewhere: what it is -> tier and size [byte]."""
     if not asked(plan):
-        return {}, {}
+        return {}
     parallel = plan.scenario.parallel
     sizes = {"weights": weights, "gradients": gradients, "optimizer": optimizer}
     tiers = {what: offload.tier(what, parallel.offload, parallel.offload_to, plan.parts.optimizer.paged)
              for what in KINDS}  # fmt: skip
-    away = {what: where for what, where in tiers.items() if where != offload.DEVICE}
-    return {what: sizes[what] for what in away}, away
+    return {what: (tier, sizes[what]) for what, tier in tiers.items() if tier != offload.DEVICE}
 
 
 def staging(plan: Plan, model: ModelStates) -> Number:
     """Pinned host memory of one device that transfers to and from NVMe go through [byte]."""
-    parallel, recipe = plan.scenario.parallel, plan.parts.recipe
+    recipe = plan.parts.recipe
     found: Number = 0
-    if "optimizer" in parallel.offload:
+    if plan.offloads("optimizer"):
         found = found + offload.staging_bytes(model.largest() / model.ranks(False, "optimizer"), recipe.updated_bytes,
                                               OPTIMIZER_BUFFERS)  # fmt: skip
-    if "parameters" in parallel.offload:
+    if plan.offloads("parameters"):
         found = found + offload.staging_bytes(model.largest(), recipe.weight_bytes, PARAMETER_BUFFERS)
     return found
 
@@ -69,11 +79,11 @@ def offload_seconds(plan: Plan, model: ModelStates, stages: Sequence[Stage], com
 
 def _stage_seconds(plan: Plan, model: ModelStates, stage: Stage, compute: Number) -> Number:
     """The same of the devices of one stage."""
-    parallel, layout, recipe = plan.scenario.parallel, plan.layout, plan.parts.recipe
+    layout, recipe = plan.layout, plan.parts.recipe
     amounts = model.of(stage)
     link = host_link(plan)
     behind: Number = 0
-    if "parameters" in parallel.offload:
+    if plan.offloads("parameters"):
         loads = 3 if plan.recompute == "full" else 2
         # each rank loads its own shard over its own link, then they gather
         shard = amounts.elements / model.ranks(False, "weights")
@@ -81,12 +91,12 @@ def _stage_seconds(plan: Plan, model: ModelStates, stage: Stage, compute: Number
         weight = sum(amount.weights for amount in amounts.values()) / maximum(amounts.elements, 1)
         behind = behind + layout.micro_batches * offload.transfer_seconds(
             offload.parameter_link_bytes(shard, weight, share * recipe.gradient_bytes, loads), link)  # fmt: skip
-    if "activations" in parallel.offload:
+    if plan.offloads("activations"):
         behind = behind + layout.micro_batches * offload.transfer_seconds(
             offload.activation_link_bytes(_sent(plan, stage)), link)  # fmt: skip
     hidden = plan.parts.profile.overlap_gather.value
     found = exposed(behind, compute, hidden)
-    if "optimizer" in parallel.offload:
+    if plan.offloads("optimizer"):
         return found + _optimizer(plan, model, stage, link)
     # pages of a paged optimizer move only where the device overflows: none is counted
     return found
@@ -94,9 +104,7 @@ def _stage_seconds(plan: Plan, model: ModelStates, stage: Stage, compute: Number
 
 def _optimizer(plan: Plan, model: ModelStates, stage: Stage, link: Number) -> Number:
     """An optimizer's step on the host: gradients down, states read and written there, weights up."""
-    cluster, recipe = plan.scenario.cluster, plan.parts.recipe
-    if plan.frozen and plan.adapter is not None:
-        recipe = plan.adapter.recipe
+    cluster, recipe = plan.scenario.cluster, plan.trained_recipe
     amounts = model.of(stage)
     per_device = amounts.updated(model)
     per_node = offload.node_bytes(per_device, minimum(plan.layout.devices, cluster.devices_per_node))
@@ -105,7 +113,7 @@ def _optimizer(plan: Plan, model: ModelStates, stage: Stage, link: Number) -> Nu
         raise MissingFactError(f"{cluster.name or 'the node'} has no host memory bandwidth; give "
                                "cluster.host_memory_bandwidth")  # fmt: skip
     traffic = states.step_traffic_bytes(plan.parts.optimizer, recipe, "linear", 1, "fused")
-    host = offload.host_step_seconds(per_node, traffic, bandwidth, HOST_SHARE)
+    host = offload.host_step_seconds(per_node, traffic, minimum(bandwidth, HOST_MOST / HOST_SHARE), HOST_SHARE)
     transfers = offload.transfer_seconds(offload.optimizer_link_bytes(
         per_device, SIXTEEN_BIT, recipe.weight_bytes, 1, 1), link)  # fmt: skip
     if plan.scenario.parallel.offload_to == "nvme":
@@ -147,7 +155,7 @@ def host_link(plan: Plan) -> Number:
     if not link or not link.get("bandwidth"):
         raise MissingFactError(f"{scenario.hardware.name} has no link to the host; give hardware.host_link.bandwidth")
     bandwidth = float(link["bandwidth"])
-    if scenario.parallel.offload_to == "nvme" and "parameters" in scenario.parallel.offload:
+    if scenario.parallel.offload_to == "nvme" and plan.offloads("parameters"):
         sharers = minimum(plan.layout.devices, scenario.cluster.devices_per_node)
         return minimum(bandwidth, nvme_bandwidth(plan) / sharers)
     return bandwidth

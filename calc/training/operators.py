@@ -33,7 +33,9 @@ class LayerTime:
     """Seconds of one micro-batch in one layer, by what takes them."""
 
     matmul: dict[str, Number] = field(default_factory=dict)
-    """Matrices by name: forward, backward and recomputed."""
+    """Matrices by name: forward and backward."""
+    products: Number = 0
+    """All of them."""
     attention: Number = 0
     memory: Number = 0
     """Memory-bound operators."""
@@ -178,7 +180,9 @@ class Operators:
         for matrices in multiplications(part, self.fused):
             forward, inputs, weights = self._matrices(matrices)
             name = matrices.name
-            time.matmul[name] = time.matmul.get(name, 0) + forward + inputs + weights
+            both = forward + inputs + weights
+            time.matmul[name] = time.matmul.get(name, 0) + both
+            time.products = time.products + both
             time.forward = time.forward + forward
             time.backward = time.backward + inputs + weights
             time.weight_gradient = time.weight_gradient + weights
@@ -198,7 +202,7 @@ class Operators:
         for scores in part.scores():
             forward, backward = self._scores(scores)
             again = forward if "core_attn" in modules else 0
-            time.attention = time.attention + forward + backward + again
+            time.attention = time.attention + forward + backward
             time.forward = time.forward + forward
             time.backward = time.backward + backward + again
             time.recomputed = time.recomputed + again
@@ -208,7 +212,7 @@ class Operators:
             self._context(scores, time)
         forward, backward, launched = self._memory(part)
         again = forward if whole_moe or (part.group == "norms" and "layernorm" in modules) else 0
-        time.memory = time.memory + forward + backward + again
+        time.memory = time.memory + forward + backward
         time.forward = time.forward + forward
         time.backward = time.backward + backward + again
         time.recomputed = time.recomputed + again
@@ -255,10 +259,18 @@ class Operators:
         keys = plan.keys(scores)
         sequences = layout.micro_batch
         if plan.training.attention == "flash":
+            pieces: Number = 1
+            whole = plan.scenario.parallel.context_kind != "ring" and not plan.parts.profile.attends_by_piece
+            if is_array(layout.context) or layout.context > 1:
+                pieces = 1 if whole else layout.context
             forward = attention_time.flash_seconds(self.half, self.tokens, keys, heads, scores.qk_dim, scores.v_dim,
-                                                   sequences)  # fmt: skip
+                                                   sequences, pieces=pieces)  # fmt: skip
             backward = attention_time.flash_seconds(self.half, self.tokens, keys, heads, scores.qk_dim, scores.v_dim,
-                                                    sequences, backward=True)  # fmt: skip
+                                                    sequences, backward=True, pieces=pieces)  # fmt: skip
+            if is_array(pieces) or pieces > 1:
+                merge = attention_time.merge_seconds
+                forward = forward + self.passes * merge(self.half, self.tokens, heads, scores.v_dim, pieces)
+                backward = backward + self.passes * merge(self.half, self.tokens, heads, scores.qk_dim, pieces)
             return forward, backward
         length = plan.training.sequence_length
         forward = attention_time.unfused_seconds(self.half, self.tokens, length, heads, scores.qk_dim, scores.v_dim,
@@ -316,9 +328,12 @@ class Operators:
         if plan.parts.profile.expert_dispatch == "once_per_node":
             limit = traffic.reached_nodes(expert.used, group.nodes, limit)
         once = collectives.all_to_all(moved, group, node_limit=limit, experts_per_token=expert.used)
+        narrow = plan.parts.recipe.dispatch_bytes / 2
+        sent = once if narrow == 1 else collectives.all_to_all(moved * narrow, group, node_limit=limit,
+                                                               experts_per_token=expert.used)  # fmt: skip
         inside = collectives.all_reduce(moved * plan.layout.expert_tensor, self.groups.expert_tensor)
-        time.expert = time.expert + (4 + 2 * again) * once + (2 + again) * inside
-        time.forward_shares = time.forward_shares + 2 * once + inside
+        time.expert = time.expert + (2 + again) * (sent + once) + (2 + again) * inside
+        time.forward_shares = time.forward_shares + sent + once + inside
 
     def _context(self, scores: Scores, time: LayerTime) -> None:
         """Exchange of keys and values over the context group."""

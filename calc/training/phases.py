@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from calc.scenario import Scenario
 from calc.training.evaluate import Evaluation
-from calc.training.memory import StageMemory
+from calc.training.offload import capacities
 from calc.training.rl_time import Passes
 from calc.training.rl_turns import ACTIVE, POLICY_DEVICES, STATES, TITLES, Phase, Turns
+from calc.training.stage_memory import StageMemory
 from calc.units import format_bytes
 from calc.xp import Number, ceil_div
 
@@ -28,11 +29,6 @@ class Phases:
     """Components of the step's time beside those of the policy's training [s]."""
     notes: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
-
-    @property
-    def worst(self) -> Phase:
-        """The phase that needs most."""
-        return max(self.phases, key=lambda phase: float(phase.needed))
 
 
 def phases(found: Evaluation) -> Phases:
@@ -53,11 +49,11 @@ def phases(found: Evaluation) -> Phases:
 
 
 def _notes(turns: Turns, listed: tuple[Phase, ...]) -> Iterator[str]:
-    """What to know of a tuning turns."""
+    """What to know of a tuning run's turns."""
     rl, tuning = turns.rl, turns.plan.scenario.tuning
     assert tuning is not None
     if turns.engine is not None:
-        yield ("time is that of training and of forward-only passes on the policy's devices: generation is not in it")
+        yield "time is that of training and of forward-only passes on the policy's devices: generation is not in it"
         yield from turns.engine.notes
         fitting = turns.engine.fitting
         here = ceil_div(turns.engine.sequences, turns.engine.deployment.layout.data)
@@ -96,10 +92,7 @@ def _problems(scenario: Scenario, turns: Turns, listed: tuple[Phase, ...]) -> It
         yield ("out_of_memory", f"generation: rl.rollout.memory_utilization {share:g} leaves "
                "no room for a response of full length beside the engine's weights")  # fmt: skip
     nodes = scenario.cluster.devices_per_node
-    for code, title, tier, there in (
-        ("out_of_host_memory", "host memory", "host", scenario.cluster.host_memory),
-        ("out_of_nvme", "NVMe", "nvme", (scenario.cluster.nvme or {}).get("capacity")),
-    ):
+    for code, title, tier, there in capacities(scenario.cluster):
         if there is None:
             continue
         for place in dict.fromkeys(phase.place for phase in listed):
@@ -128,17 +121,18 @@ def components(memory: StageMemory) -> dict[str, Number]:
 
 def phases_as_dict(estimate: TrainingEstimate) -> list[dict[str, Any]]:
     """The `phases` list of an estimate's JSON; empty where nothing is tuned on preferences or rewards."""
-    return [
-        {
-            "phase": phase.name, "place": phase.place, "devices": int(phase.devices),
-            "per_device_bytes": sum(sizes.values()), "components": sizes,
-            "models": {role: round(float(size)) for role, size in phase.models.items()},
-            "host_bytes": round(float(phase.memory.elsewhere("host") * phase.devices)),
-            "fits": bool(phase.needed <= estimate.usable_bytes),
-        }
-        for phase in estimate.phases
-        for sizes in [{name: round(float(size)) for name, size in components(phase.memory).items()}]
-    ]  # fmt: skip
+    return [_phase_as_dict(phase, estimate.usable_bytes) for phase in estimate.phases]
+
+
+def _phase_as_dict(phase: Phase, usable: float) -> dict[str, Any]:
+    sizes = {name: round(float(size)) for name, size in components(phase.memory).items()}
+    return {
+        "phase": phase.name, "place": phase.place, "devices": int(phase.devices),
+        "per_device_bytes": sum(sizes.values()), "components": sizes,
+        "models": {role: round(float(size)) for role, size in phase.models.items()},
+        "host_bytes": round(float(phase.memory.elsewhere("host") * phase.devices)),
+        "fits": bool(phase.needed <= usable),
+    }  # fmt: skip
 
 
 __all__ = ["ACTIVE", "COMPONENTS", "TITLES", "Phase", "Phases", "components", "phases", "phases_as_dict"]

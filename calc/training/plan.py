@@ -10,7 +10,7 @@ from calc import constraints
 from calc.architecture.model import weights_of
 from calc.architecture.part import Scores, Weight
 from calc.errors import BadValueError, MissingFactError
-from calc.formulas import adapters
+from calc.formulas import adapters, states
 from calc.formulas.adapters import AdapterKind
 from calc.formulas.flops import attended_keys, packed_length
 from calc.formulas.storage import format_of
@@ -101,12 +101,13 @@ class Plan:
     @property
     def data_group(self) -> Number:
         """Devices that hold the same part of a dense layer: replicas and context ranks."""
-        return self.layout.data * self.layout.context
+        return states.dense_group(self.layout.data, self.layout.context)
 
     @property
     def expert_data_group(self) -> Number:
         """Devices that hold the same part of the same experts."""
-        return self.layout.stage_devices / (self.layout.expert * self.layout.expert_tensor)
+        layout = self.layout
+        return states.expert_group(layout.data, layout.context, layout.tensor, layout.expert, layout.expert_tensor)
 
     @property
     def stages(self) -> list[Stage]:
@@ -133,6 +134,25 @@ class Plan:
     def trained_share(self) -> float:
         """Share of the model's own weights that are trained."""
         return 1.0 if self.adapter is None else self.adapter.share
+
+    @property
+    def quantized(self) -> bool:
+        """Whether frozen weights are stored in fewer than 16 bits."""
+        return self.frozen and self.base.bits < 16
+
+    @property
+    def trained_recipe(self) -> Recipe:
+        """What is stored of what is trained: the adapter's weights, or the model's own."""
+        return self.adapter.recipe if self.adapter is not None and self.frozen else self.parts.recipe
+
+    @property
+    def element_bytes(self) -> float:
+        """Bytes of an activation's element; 8-bit formats are made from 16-bit activations [byte]."""
+        return 4.0 if self.training.precision in ("fp32", "tf32") else 2.0
+
+    def offloads(self, what: str) -> bool:
+        """Whether optimizer, parameters or activations are kept off the device."""
+        return what in self.scenario.parallel.offload
 
     def base_format(self, weight: Weight) -> Format:
         """Format that a frozen weight is stored in."""
@@ -188,7 +208,7 @@ def decide(scenario: Scenario) -> tuple[Plan, tuple[str, ...]]:
     assert training is not None
     layout, ends, notes = constraints.training_layout(scenario)
     parts = _parts(scenario)
-    peak_of(scenario, training.precision)
+    peak_of(scenario, training.precision)  # refuses a precision that the device doesn't compute in
     mode, modules = recompute_mode(training.recompute)
     shares = scenario.parallel.sequence
     adapter = _adapter(scenario, parts.recipe)
@@ -228,7 +248,8 @@ def _adapter(scenario: Scenario, recipe: Recipe) -> Adapter | None:
     weights = [weight for stack in scenario.model.text_stacks for _, weight, _ in weights_of(stack)]
     if adapters.untouched(kind.name, targets, weights):
         able = sorted({weight.name for weight in weights if weight.role in adapters.MATRICES})
-        raise BadValueError(f"training.adapter.targets {', '.join(sorted(targets))} names no matrix of "
+        asked = ", ".join(given.get("targets") or targets)
+        raise BadValueError(f"training.adapter.targets {asked} names no matrix of "
                             f"{scenario.model.name}; its matrices are {', '.join(able)}")  # fmt: skip
     names = {weight.name for stack in scenario.model.text_stacks for part, weight, _ in weights_of(stack)
              if adapters.is_target(weight.name, weight.role, targets, adapters.is_fused(part))}  # fmt: skip
@@ -248,8 +269,12 @@ def _base(scenario: Scenario, adapter: Adapter | None) -> Format:
     if training.base_format is not None and kind is None:
         raise BadValueError("training.base_format is the format of frozen weights: it needs an adapter "
                             "(training.adapter.kind: lora)")  # fmt: skip
-    half = training.precision if training.precision in ("fp16", "fp32") else "bf16"
-    return format_named(training.base_format or (kind.base_format if kind else None) or half)
+    return format_named(training.base_format or (kind.base_format if kind else None) or plain_format(training))
+
+
+def plain_format(training: Training) -> str:
+    """The format of weights that are neither trained nor quantized."""
+    return training.precision if training.precision in ("fp16", "fp32") else "bf16"
 
 
 def recompute_mode(asked: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from calc.architecture.part import Part
 from calc.formulas import held, rl, states, workspace
 from calc.ledger import Term, computed, largest, total
-from calc.training.memory import ELEMENTS
 from calc.training.plan import Plan
 from calc.training.stages import Stage
 from calc.training.states import ModelStates, state_terms
@@ -20,7 +19,7 @@ class Forward:
         self.model = states_ or ModelStates(plan)
         self.tokens = sequences * plan.training.sequence_length / plan.layout.context
         self.logits = logits
-        self.element = ELEMENTS.get(plan.training.precision, 2.0)
+        self.element = plan.element_bytes
 
     def weights(self, stage: Stage) -> Term:
         """What the model's weights take on a device of a stage."""
@@ -43,7 +42,7 @@ class Forward:
                                              ("gathered_ends", ends, 0)):  # fmt: skip
                 found.append(computed(f"memory.buffers.{name}", states.gathered_bytes, unit_elements=elements,
                                       element_bytes=size, prefetch=prefetch))  # fmt: skip
-        if plan.frozen and plan.base.bits < 16:
+        if plan.quantized:
             found.append(computed("memory.buffers.dequantized", held.dequantized_bytes,
                                   elements=model.largest_of_layers(), element_bytes=self.element))  # fmt: skip
         return found

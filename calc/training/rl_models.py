@@ -13,7 +13,7 @@ from calc.memo import ByIdentity
 from calc.scenario import Scenario
 from calc.specs.formats import format_named
 from calc.specs.recipe import recipe_named
-from calc.training.plan import Adapter, Plan, decide
+from calc.training.plan import Adapter, Plan, decide, plain_format
 
 SCORED = ("reward", "critic")
 """Roles whose models end in one score."""
@@ -84,10 +84,9 @@ def role_plan(plan: Plan, role: str) -> Plan:
 
 def frozen(plan: Plan, name: str | None) -> Plan:
     """A plan whose weights are stored in a format and not trained."""
-    half = plan.training.precision if plan.training.precision in ("fp16", "fp32") else "bf16"
     nothing = Adapter(kind=adapters.adapter_kind("lora"), rank=1, targets=frozenset(), names=(),
                       recipe=recipe_named("pure"), format="bf16", dropout=0.0)  # fmt: skip
-    return replace(plan, adapter=nothing, base=format_named(name or half))
+    return replace(plan, adapter=nothing, base=format_named(name or plain_format(plan.training)))
 
 
 def reference_mode(plan: Plan) -> str:

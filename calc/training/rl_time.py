@@ -4,6 +4,7 @@ the critic's own step."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from calc.formulas.rl import passes_seconds
 from calc.training.evaluate import Evaluation, evaluate
@@ -51,6 +52,4 @@ class Passes:
 
     def _evaluated(self, role: str) -> Evaluation:
         """A frozen model's own step, of which its forward part is taken."""
-        from dataclasses import replace
-
         return evaluate(replace(self.frozen[role], adapter=None))

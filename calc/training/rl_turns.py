@@ -66,7 +66,7 @@ class Resident:
         """A state, on the device or in host memory."""
         if present:
             self.terms[state] = term
-        elif not (isinstance(term.value, int) and not term.value):
+        elif term.value:
             self.away[f"{self.role} {state}"] = "host", term.value
 
 
@@ -144,10 +144,9 @@ class Turns:
             Term(f"memory.{state}.{resident.role}", resident.terms[state].value, terms=(resident.terms[state],),
                  combines="sum")
             for resident in residents if state in resident.terms]) for state in STATES}  # fmt: skip
-        away = {what: where for resident in residents for what, where in resident.away.items()}
+        away = {what: there for resident in residents for what, there in resident.away.items()}
         memory = StageMemory(stage=stage, **terms, transient=transient, buffers=buffers, overhead=overhead,
-                             host={what: size for what, (_, size) in away.items()},
-                             tiers={what: tier for what, (tier, _) in away.items()})  # fmt: skip
+                             away=away)  # fmt: skip
         devices: Number = self.plan.layout.devices
         if place == "rollout":
             assert self.engine is not None
@@ -182,8 +181,8 @@ class Turns:
             found.put("optimizer", memory.optimizer, trains or not rl.parked(role, "optimizer"))
             if trains or rl.keep_gradients:
                 found.put("gradients", memory.gradients, trains or stays)
-            found.away.update({f"{role} {what} offloaded": (memory.tiers[what], size)
-                               for what, size in memory.host.items() if trains or what != "activations"})  # fmt: skip
+            found.away.update({f"{role} {what} offloaded": there for what, there in memory.away.items()
+                               if trains or what != "activations"})  # fmt: skip
             return found
         if role == "rollout":
             if self.engine is None or (name != "generation" and rl.rollout.sleep):

@@ -93,7 +93,6 @@ def _cost(found: Evaluation, hours: Term) -> Term | None:
 def _checkpoint(found: Evaluation) -> Term:
     """Bytes of a checkpoint that training can go on from: trained weights, master and moments of one whole model."""
     plan = replace(found.plan, layout=Layout())  # on one device: every weight once, vocabulary as it is
-    recipe = plan.adapter.recipe if plan.frozen and plan.adapter is not None else plan.parts.recipe
     model = ModelStates(plan)
     whole = Amount()
     for held, times in [*zip(model.kinds, (kind.count for kind in plan.model.kinds), strict=True), (model.first, 1),
@@ -104,7 +103,7 @@ def _checkpoint(found: Evaluation) -> Term:
         "run.checkpoint_bytes",
         checkpoint.checkpoint_bytes,
         parameters=whole.trained,
-        weights=recipe.weight_bytes,
+        weights=plan.trained_recipe.weight_bytes,
         optimizer=average(whole.master + whole.moments, whole.trained),
     )
 

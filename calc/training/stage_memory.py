@@ -29,10 +29,8 @@ class StageMemory:
     buffers: Term
     """What stays beside the states all the time."""
     overhead: Term
-    host: Mapping[str, Number] = field(default_factory=dict)
-    """What this device keeps elsewhere, by what it is [byte]."""
-    tiers: Mapping[str, str] = field(default_factory=dict)
-    """Where each of these is kept: host or nvme."""
+    away: Mapping[str, tuple[str, Number]] = field(default_factory=dict)
+    """What this device keeps elsewhere: what it is -> tier (host, nvme) and size [byte]."""
 
     @cached_property
     def memory(self) -> Term:
@@ -72,7 +70,7 @@ class StageMemory:
 
     def elsewhere(self, tier: str) -> Number:
         """What this device keeps on `host` or `nvme` [byte]."""
-        return sum(value for name, value in self.host.items() if self.tiers[name] == tier)
+        return sum(size for where_, size in self.away.values() if where_ == tier)
 
 
 def fullest(stages: list[StageMemory]) -> StageMemory:
@@ -95,7 +93,8 @@ def _chosen(first: Any, yes: StageMemory, no: StageMemory) -> StageMemory:
                   first=where(first, yes.stage.first, no.stage.first), last=where(first, yes.stage.last, no.stage.last),
                   )  # fmt: skip
     return StageMemory(
-        stage=stage, host={name: where(first, yes.host[name], no.host[name]) for name in yes.host}, tiers=yes.tiers,
+        stage=stage,
+        away={name: (tier, where(first, size, no.away[name][1])) for name, (tier, size) in yes.away.items()},
         **{name: _chosen_term(first, getattr(yes, name), getattr(no, name), name in deep) for name in (*deep, *flat)},
     )  # fmt: skip
 

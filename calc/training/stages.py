@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -19,7 +19,6 @@ class Kind:
     """One distinct layer of a model, and where it stands."""
 
     layer: Layer
-    stack: str
     before: tuple[int, ...]
     """How many of it are among the first n layers of the model, for n from 0 to all."""
 
@@ -44,7 +43,7 @@ class Trained:
 
 
 def trained(model: Model, mtp: bool) -> Trained:
-    """The text model's layers in order, encoder before decoder."""
+    """The text model's layers in order, encoder before decoder; with `mtp` what predicts one more token."""
     return _with_mtp(model) if mtp else _without(model)
 
 
@@ -57,7 +56,7 @@ def _of(model: Model, mtp: tuple[Part, ...]) -> Trained:
         for layer, indices in stack.kinds():
             here = {start + index for index in indices}
             before = tuple(accumulate((int(index in here) for index in range(total)), initial=0))
-            found.append(Kind(layer=layer, stack=stack.name, before=before))
+            found.append(Kind(layer=layer, before=before))
         start += stack.num_layers
     return Trained(
         kinds=tuple(found), num_layers=total, mtp=mtp,
@@ -66,16 +65,8 @@ def _of(model: Model, mtp: tuple[Part, ...]) -> Trained:
     )  # fmt: skip
 
 
-def _plain(model: Model) -> Trained:
-    return _of(model, ())
-
-
-def _further(model: Model) -> Trained:
-    return _of(model, mtp_parts(model))
-
-
-_without: Callable[[Model], Trained] = ByIdentity(_plain)
-_with_mtp: Callable[[Model], Trained] = ByIdentity(_further)
+_without = ByIdentity[Model, Trained](lambda model: _of(model, ()))
+_with_mtp = ByIdentity[Model, Trained](lambda model: _of(model, mtp_parts(model)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,6 +74,7 @@ class Stage:
     """What the devices of one pipeline stage hold."""
 
     label: str
+    """first, second, middle or last; empty where it was asked for by its index."""
     index: Number
     counts: Sequence[Number]
     """Layers of each kind, in the order of `Trained.kinds`."""

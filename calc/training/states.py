@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from calc.architecture.part import Part, Weight
 from calc.formulas import adapters, states
+from calc.formulas.flops import MATRICES
 from calc.formulas.schedule import parameter_copies
 from calc.formulas.sharding import shard
 from calc.formulas.storage import weight_bytes
 from calc.ledger import Term, computed, total
+from calc.memo import ByIdentity
 from calc.training.plan import Plan
 from calc.training.stages import Stage
 from calc.xp import Number, maximum, minimum
@@ -34,9 +36,12 @@ class Amount:
     """Adapter weights; their gradients and moments are in the others."""
     matrices: Number = 0
     """Elements of matrices that tokens are multiplied with: what autocast copies."""
+    rates: Rates | None = None
+    """What each element takes, where that is the same for all."""
 
     def add(self, other: Amount, times: Number = 1) -> None:
         """Add another amount some times."""
+        self.rates = None
         self.elements = self.elements + times * other.elements
         self.trained = self.trained + times * other.trained
         self.weights = self.weights + times * other.weights
@@ -47,13 +52,44 @@ class Amount:
         self.adapter = self.adapter + times * other.adapter
         self.matrices = self.matrices + times * other.matrices
 
+    def add_elements(self, elements: Number, rates: Rates) -> None:
+        """Add elements that each take so much of everything."""
+        share, weights, gradients, master, moments, copies, matrices = rates
+        self.rates = None
+        if isinstance(self.elements, int) and isinstance(self.moments, int) and not (self.elements or self.moments):
+            self.elements, self.trained = elements, elements if share == 1 else share * elements
+            self.weights, self.gradients, self.moments = weights * elements, gradients * elements, moments * elements
+            self.master = master * elements if master else 0
+            self.copies = copies * elements if copies else 0
+            self.matrices = elements if matrices else 0
+            self.rates = rates
+            return
+        self.elements = self.elements + elements
+        self.trained = self.trained + (elements if share == 1 else share * elements)
+        self.weights = self.weights + weights * elements
+        self.gradients = self.gradients + gradients * elements
+        self.moments = self.moments + moments * elements
+        if master:
+            self.master = self.master + master * elements
+        if copies:
+            self.copies = self.copies + copies * elements
+        if matrices:
+            self.matrices = self.matrices + elements
 
+
+Rates = tuple[float, float, float, float, float, float, int]
+"""Of an element: share trained; bytes of weight, gradient, master, moments and copies; whether of a matrix."""
 Group = tuple[str, bool]
 """Branch of the ledger, and whether it is routed experts (which a group of ranks of their own shares)."""
 
 
 class Amounts(dict[Group, Amount]):
     """Amounts of a stage by group, and their sums."""
+
+    def add_elements(self, plain: Mapping[tuple[Group, Rates], Number]) -> None:
+        """Add what elements of groups take."""
+        for (group, rates), elements in plain.items():
+            self[group].add_elements(elements, rates)
 
     @property
     def elements(self) -> Number:
@@ -79,22 +115,48 @@ class Amounts(dict[Group, Amount]):
         return sum(amount.trained / model.ranks(expert, "optimizer") for (_, expert), amount in self.items())
 
 
-MATRICES = ("linear", "expert", "router", "head")
-"""Roles of weights that tokens are multiplied with."""
+WEIGHTS = ByIdentity[Part, tuple[Weight, ...]](lambda part: tuple(part.weights()))
+"""Weights of a part."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Held:
     """What one layer (or an end of the model) holds on a device."""
 
-    groups: dict[Group, Amount] = field(default_factory=dict)
+    elements_of: dict[tuple[Group, Rates], Number] = field(default_factory=dict)
+    """Elements whose states are so many bytes each."""
+    others: dict[Group, Amount] = field(default_factory=dict)
+    """What depends on the shape of each weight."""
     largest: Number = 0
     """Elements of its largest tensor."""
 
     @property
     def elements(self) -> Number:
         """Elements of all groups."""
-        return sum(amount.elements for amount in self.groups.values())
+        return sum(self.elements_of.values()) + sum(amount.elements for amount in self.others.values())
+
+    @property
+    def stored(self) -> Number:
+        """Stored bytes of weights and adapters."""
+        return sum(rates[1] * elements for (_, rates), elements in self.elements_of.items()) + sum(
+            amount.weights + amount.adapter for amount in self.others.values())  # fmt: skip
+
+    @property
+    def groups(self) -> Amounts:
+        """All by group."""
+        found = Amounts()
+        plain: dict[tuple[Group, Rates], Number] = {}
+        self.add_to(found, plain, 1)
+        found.add_elements(plain)
+        return found
+
+    def add_to(self, found: Amounts, plain: dict[tuple[Group, Rates], Number], times: Number) -> None:
+        """Add this some times: elements to `plain`, the rest to what was found."""
+        for key, elements in self.elements_of.items():
+            found.setdefault(key[0], Amount())
+            plain[key] = plain.get(key, 0) + times * elements
+        for group, amount in self.others.items():
+            found.setdefault(group, Amount()).add(amount, times)
 
 
 class ModelStates:
@@ -102,6 +164,8 @@ class ModelStates:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.rates: dict[str, Rates] = {}
+        self.amounts: dict[str, Amounts] = {}
         self.kinds = [self._held(kind.layer.parts) for kind in plan.model.kinds]
         self.first = self._held(plan.model.first)
         self.last = self._held((*plan.model.last, *plan.model.mtp))
@@ -116,37 +180,42 @@ class ModelStates:
 
     def _held(self, parts: Iterable[Part], *, borrowed: bool = False) -> Held:
         """What some parts own on a device; with `borrowed`, what they use of others' storage."""
-        found = Held()
+        found, plan = Held(), self.plan
+        layout, padding, frozen = plan.layout, plan.vocabulary_padding, plan.frozen
         for part in parts:
-            for weight in part.weights():
+            for weight in WEIGHTS(part):
                 if weight.stored == borrowed:
                     continue
-                amount, largest = self._amount(part, weight)
-                found.groups.setdefault((part.group, weight.role == "expert"), Amount()).add(amount)
-                found.largest = maximum(found.largest, largest)
+                inputs, outputs, copies = shard(weight, layout, padding)
+                one = outputs * (inputs + weight.bias)
+                elements, group = copies * one, (part.group, weight.role == "expert")
+                found.largest = maximum(found.largest, one)
+                if frozen:
+                    amount = self._frozen(part, weight, elements, inputs, outputs, copies)
+                    found.others.setdefault(group, Amount()).add(amount)
+                    continue
+                rates = self._rates(weight.role)
+                if rates[4] < 0:
+                    moments = plan.trained_share * states.optimizer_state_bytes(
+                        plan.parts.optimizer, plan.parts.recipe, weight.role, outputs, inputs, copies,
+                        weight.bias)  # fmt: skip
+                    found.others.setdefault(group, Amount()).add(Amount(moments=moments))
+                    rates = (*rates[:4], 0.0, *rates[5:])
+                found.elements_of[group, rates] = found.elements_of.get((group, rates), 0) + elements
         return found
 
-    def _amount(self, part: Part, weight: Weight) -> tuple[Amount, Number]:
-        """One weight before data-parallel sharding, and the elements of one of its tensors."""
-        plan, role = self.plan, weight.role
-        inputs, outputs, copies = shard(weight, plan.layout, plan.vocabulary_padding)
-        one = outputs * (inputs + weight.bias)
-        elements = copies * one
-        if plan.frozen:
-            return self._frozen(part, weight, elements, inputs, outputs, copies), one
-        recipe, optimizer, precision = plan.parts.recipe, plan.parts.optimizer, plan.parts.precision
-        trained = elements if plan.trained_share == 1 else elements * plan.trained_share
-        per_element = optimizer.state_bytes_per_element(role, recipe)
-        if per_element is not None:
-            moments = trained * per_element
-        else:
-            moments = plan.trained_share * states.optimizer_state_bytes(
-                optimizer, recipe, role, outputs, inputs, copies, weight.bias)  # fmt: skip
-        return Amount(
-            elements=elements, trained=trained, weights=elements * recipe.weight_bytes_of(role, precision),
-            gradients=trained * recipe.gradient_bytes, master=trained * recipe.master_bytes, moments=moments,
-            copies=elements * recipe.copy_bytes_of(role, precision), matrices=elements if role in MATRICES else 0,
-        ), one  # fmt: skip
+    def _rates(self, role: str) -> Rates:
+        """What an element of a trained weight takes; moments below 0 where they depend on the weight's shape."""
+        known = self.rates.get(role)
+        if known is None:
+            plan, recipe, precision = self.plan, self.plan.parts.recipe, self.plan.parts.precision
+            share, moments = plan.trained_share, plan.parts.optimizer.state_bytes_per_element(role, recipe)
+            known = self.rates[role] = (
+                share, recipe.weight_bytes_of(role, precision), share * recipe.gradient_bytes,
+                share * recipe.master_bytes, -1.0 if moments is None else share * moments,
+                recipe.copy_bytes_of(role, precision), int(role in MATRICES),
+            )  # fmt: skip
+        return known
 
     def _frozen(self, part: Part, weight: Weight, elements: Number, inputs: Number, outputs: Number,
                 copies: Number) -> Amount:  # fmt: skip
@@ -170,9 +239,24 @@ class ModelStates:
             plan.parts.optimizer, recipe, kind, rank, inputs, outputs, copies)  # fmt: skip
         return found
 
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """Stages whose contents can differ."""
+        return self.plan.stages
+
     def of(self, stage: Stage) -> Amounts:
         """Amounts of a stage by group."""
+        if not stage.label:
+            return self._of(stage)
+        known = self.amounts.get(stage.label)  # a plan's stages are told by their labels
+        if known is None:
+            known = self.amounts[stage.label] = self._of(stage)
+        return known
+
+    def _of(self, stage: Stage) -> Amounts:
+        """The same, added up."""
         found = Amounts()
+        plain: dict[tuple[Group, Rates], Number] = {}
         first, last, layers = stage.first, stage.last, stage.counts
         again = last * (1 - first) if self.plan.parts.profile.ties_head else last
         if self.both_ways > 1:
@@ -181,11 +265,11 @@ class ModelStates:
             again = 0 if self.plan.parts.profile.ties_head else last
         for held, times in zip([*self.kinds, self.first, self.last, self.tied], [*layers, first, last, again],
                                strict=True):  # fmt: skip
-            for group, amount in held.groups.items():
-                found.setdefault(group, Amount()).add(amount, times)
+            held.add_to(found, plain, times)
         for held, count in zip(self.borrowed, layers, strict=True):
-            for group, amount in held.groups.items():
-                found.setdefault(group, Amount()).add(amount, minimum(count, 1) * (1 - first))
+            if held.elements_of or held.others:
+                held.add_to(found, plain, minimum(count, 1) * (1 - first))
+        found.add_elements(plain)
         return found
 
     def ranks(self, expert: bool, what: str) -> Number:
@@ -198,8 +282,7 @@ class ModelStates:
 
     def unit_stored(self) -> Number:
         """Stored bytes of the largest layer: what is gathered of frozen weights, in their own format."""
-        return maximum(*(sum(amount.weights + amount.adapter for amount in held.groups.values())
-                         for held in self.kinds))  # fmt: skip
+        return maximum(*(held.stored for held in self.kinds))
 
     @cached_property
     def head(self) -> Number:
@@ -265,18 +348,17 @@ def state_terms(model: ModelStates, amounts: Amounts) -> tuple[Term, Term, Term,
     for (group, expert), amount in amounts.items():
         name = f"{group}.routed" if expert else group
         weights.append(computed(f"memory.weights.{name}", states.weights_bytes, elements=amount.elements,
-                                element_bytes=average(amount.weights, amount.elements),
+                                element_bytes=each(amount, "weights"),
                                 ranks=model.ranks(expert, "weights")))  # fmt: skip
         if model.plan.frozen:
             adapter.append(computed(f"memory.adapter.{name}", states.weights_bytes, elements=amount.trained,
                                     element_bytes=average(amount.adapter, amount.trained),
                                     ranks=model.ranks(expert, "weights")))  # fmt: skip
         gradients.append(computed(f"memory.gradients.{name}", states.gradients_bytes, elements=amount.trained,
-                                  element_bytes=average(amount.gradients, amount.trained),
+                                  element_bytes=each(amount, "gradients"),
                                   ranks=model.ranks(expert, "gradients")))  # fmt: skip
         optimizer.append(computed(f"memory.optimizer.{name}", states.optimizer_bytes, elements=amount.trained,
-                                  master_bytes=average(amount.master, amount.trained),
-                                  moment_bytes=average(amount.moments, amount.trained),
+                                  master_bytes=each(amount, "master"), moment_bytes=each(amount, "moments"),
                                   ranks=model.ranks(expert, "optimizer")))  # fmt: skip
     adapter += _adapter_extras(model, amounts)
     return (total("memory.weights", weights), total("memory.gradients", gradients),
@@ -294,6 +376,15 @@ def _adapter_extras(model: ModelStates, amounts: Amounts) -> list[Term]:
     if adapter.kind.name == "sparse":
         return [computed("memory.adapter.indices", adapters.index_bytes, trained=amounts.trained)]
     return []
+
+
+def each(amount: Amount, what: str) -> Number:
+    """Bytes of `weights` per element, or of `gradients`, `master` or `moments` per trained one."""
+    if amount.rates is None:
+        return average(getattr(amount, what), amount.elements if what == "weights" else amount.trained)
+    share, weights, gradients, master, moments, *_ = amount.rates
+    return {"weights": weights, "gradients": gradients / share, "master": master / share,
+            "moments": moments / share}[what]  # fmt: skip
 
 
 def average(amount: Number, elements: Number) -> Number:

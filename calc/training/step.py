@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from calc.formulas import collectives, matmul, schedule, states, traffic
 from calc.formulas.exposed import exposed
-from calc.ledger import Term, total
 from calc.training.offload import offload_seconds
 from calc.training.operators import LayerTime, Operators, groups
 from calc.training.plan import Plan
@@ -16,8 +16,18 @@ from calc.xp import Number, is_array, maximum, where
 
 PASSES = 2
 """Forward and backward."""
+BOTH_WAYS = ("dualpipe", "dualpipev")
+"""Schedules that run a forward and a backward pass at once, each behind the other's exchanges."""
+FOLDED = (*BOTH_WAYS, "chimera", "zb-v", "v-half", "v-min")
+"""Schedules whose first device holds the last stage too, or half of each."""
+HIDDEN_BOTH_WAYS = 0.9
+"""Share of the experts' exchanges that they hide: all, but for what starts and ends a pair of passes (DeepSeek-V3,
+arXiv 2412.19437, section 3.2.1)."""
 SECONDS = ("matmul", "attention", "memory", "recomputed", "forward", "backward", "weight_gradient", "tensor", "expert",
            "context", "kernels", "layers")  # fmt: skip
+ADDED, OF_LAYER = SECONDS[:-1], {"matmul": "products"}
+"""What layers add to a stage, and what they call it where not the same."""
+SIXTEEN_BIT = 2
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -40,7 +50,15 @@ class StageTime:
 
     def add(self, layer: LayerTime, times: Number) -> None:
         """Add some equal layers."""
-        self.matmul = self.matmul + times * sum(layer.matmul.values())
+        if isinstance(times, int) and not times:
+            return
+        if is_array(times):
+            for name in ADDED:
+                value = getattr(layer, OF_LAYER.get(name, name))
+                if not isinstance(value, int) or value:
+                    setattr(self, name, getattr(self, name) + times * value)
+            return
+        self.matmul = self.matmul + times * layer.products
         self.attention = self.attention + times * layer.attention
         self.memory = self.memory + times * layer.memory
         self.recomputed = self.recomputed + times * layer.recomputed
@@ -69,9 +87,12 @@ class StepTime:
         self.first = operators.layer(plan.model.first, recompute=False)
         self.last = operators.layer((*plan.model.last, *plan.model.mtp), recompute=False)
         operators.loss(self.last)
-        self.stages = plan.stages
+        self.stages = model.stages
         times = [self._stage(stage) for stage in self.stages]
         self.mean = self._mean()
+        if plan.schedule in FOLDED:
+            ends = _mean_of(times[0], times[-1])
+            times = [ends, *(_choose(plan.layout.pipeline > 2, time, ends) for time in times[1:-1])]
         self.slowest = _slowest(times)
         if plan.scenario.parallel.uneven:
             by_hand = plan.model.num_layers % (plan.layout.pipeline * plan.layout.virtual) > 0
@@ -106,13 +127,35 @@ class StepTime:
 
     def _exchanges(self, time: StageTime) -> tuple[Number, Number, Number]:
         """What tensor, expert and context groups leave exposed in a micro-batch."""
-        profile, window = self.plan.parts.profile, time.compute
-        return (exposed(time.tensor, window, profile.overlap_tensor.value),
-                exposed(time.expert, window, profile.overlap_expert.value),
-                exposed(time.context, window, profile.overlap_context.value))  # fmt: skip
+        window = time.compute
+        return (exposed(time.tensor, window, self.hidden["tensor"]),
+                exposed(time.expert, window, self.hidden["expert"]),
+                exposed(time.context, window, self.hidden["context"]))  # fmt: skip
+
+    @cached_property
+    def hidden(self) -> dict[str, Number]:
+        """Share of each group's exchanges that computation hides: tensor, expert, context."""
+        plan, profile = self.plan, self.plan.parts.profile
+        share: Number = profile.overlap_expert.value
+        across = profile.overlap_expert_network
+        if across is not None:
+            spread = (self.operators.groups.expert.nodes > 1) & (plan.layout.virtual > 1)
+            share = where(spread, across.value, share)
+        if plan.schedule in BOTH_WAYS:
+            share = maximum(share, HIDDEN_BOTH_WAYS)
+        return {"tensor": profile.overlap_tensor.value, "expert": share, "context": profile.overlap_context.value}
 
     def components(self) -> dict[str, Number]:
         """Seconds of a step by what takes them: the keys of `time.components`."""
+        return self._seconds[0]
+
+    def overheads(self) -> dict[str, Number]:
+        """What `overhead` is made of."""
+        return self._seconds[1]
+
+    @cached_property
+    def _seconds(self) -> tuple[dict[str, Number], dict[str, Number]]:
+        """Components, and the parts of the last of them."""
         plan, layout, profile = self.plan, self.plan.layout, self.plan.parts.profile
         batches = layout.micro_batches
         tensor, expert, context = self._exchanges(self.slowest)
@@ -132,9 +175,10 @@ class StepTime:
             "offload": offload_seconds(plan, self.model, self.stages, compute),
         }  # fmt: skip
         stragglers = schedule.straggler_factor(layout.devices, profile.jitter.value) - 1
-        components["overhead"] = (stragglers * sum(components.values()) + batches * waits
-                                  + profile.step_overhead.value)  # fmt: skip
-        return components
+        overheads = {"stragglers": stragglers * sum(components.values()), "launches": batches * waits,
+                     "step": profile.step_overhead.value}  # fmt: skip
+        components["overhead"] = sum(overheads.values())
+        return components, overheads
 
     def _launches(self, time: StageTime, exchanged: Number) -> Number:
         """What the device waits for the host, which launches its kernels one by one."""
@@ -166,6 +210,7 @@ class StepTime:
     def _data_of(self, stage: Stage, batches: Number) -> Number:
         """The same of one stage."""
         plan, profile, groups = self.plan, self.plan.parts.profile, self.operators.groups
+        ahead_share, back_share, reduce_share = traffic.zeropp_parameters(plan.scenario.parallel.zeropp)
         held: dict[bool, tuple[Number, Number]] = dict.fromkeys((False, True), (0, 0))
         for (_, expert), amount in self.model.of(stage).items():
             elements, trained = held[expert]
@@ -177,7 +222,7 @@ class StepTime:
             if isinstance(elements, int) and not elements:
                 continue
             group, across = self.operators.shards(groups.expert_data if expert else groups.data)
-            wire = trained * profile.gradient_reduce_bytes
+            wire = trained * (profile.gradient_reduce_bytes if reduce_share == 1 else SIXTEEN_BIT * reduce_share)
             if plan.sharding == "none":
                 reduced = reduced + collectives.all_reduce(wire, groups.expert_data if expert else groups.data, pieces)
                 continue
@@ -185,7 +230,14 @@ class StepTime:
             if across is not None:
                 reduced = reduced + collectives.all_reduce(wire / group.ranks, across, pieces)
             fetched = (elements if plan.sharding == "zero3" else trained) * plan.gather_bytes
-            if plan.sharding != "zero3" and profile.gathers_by_broadcast:
+            if plan.sharding == "zero3":
+                once = collectives.all_gather(fetched * ahead_share, group, pieces)
+                gathered = gathered + once
+                if profile.reshard_after_forward:
+                    # a copy per node is gathered inside it (ZeRO++'s hpZ)
+                    inside = collectives.place(group.fabric, group.per_node, plan.layout.tensor)
+                    gathered = gathered + (once if back_share else collectives.all_gather(fetched, inside, pieces))
+            elif profile.gathers_by_broadcast:
                 gathered = gathered + collectives.broadcast(fetched, group, group.ranks)
             else:
                 gathered = gathered + collectives.all_gather(fetched, group, pieces)
@@ -193,9 +245,8 @@ class StepTime:
         if plan.sharding in ("zero2", "zero3") and profile.reduce_each_micro_batch:
             reduced, back = reduced * batches, back * batches
         if plan.sharding == "zero3":
-            often = PASSES if profile.reshard_after_forward else 1
             times = batches if profile.gathers_each_micro_batch else 1
-            gathered, ahead = gathered * often * times, self.slowest.compute * times
+            gathered, ahead = gathered * times, self.slowest.compute * times
         return (exposed(reduced, back, profile.overlap_data.value)
                 + exposed(gathered, ahead, profile.overlap_gather.value))  # fmt: skip
 
@@ -216,11 +267,6 @@ class StepTime:
                                                           implementation, amount.moments / ranks)  # fmt: skip
             worst = maximum(worst, matmul.memory_seconds(self.operators.half, moved))
         return worst
-
-    def term(self) -> Term:
-        """`time`: the components as terms."""
-        parts = [Term(f"time.{name}", value, "s") for name, value in self.components().items()]
-        return total("time", parts, "s")
 
 
 def step_time(plan: Plan, model: ModelStates | None = None) -> StepTime:
@@ -247,6 +293,11 @@ def _slowest(times: list[StageTime]) -> StageTime:
         longer = time.compute + time.tensor + time.expert > best.compute + best.tensor + best.expert
         best = _choose(longer, time, best)
     return best
+
+
+def _mean_of(one: StageTime, other: StageTime) -> StageTime:
+    """What a device takes that works on one stage as often as on the other."""
+    return StageTime(**{name: (getattr(one, name) + getattr(other, name)) / 2 for name in SECONDS})
 
 
 def _choose(condition: Number, yes: StageTime, no: StageTime) -> StageTime:

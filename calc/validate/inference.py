@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from calc import load, scenario_file, solve
-from calc.configs import configs_dir
-from calc.documents import Document, load_file
+from calc.documents import Document
 from calc.errors import BadValueError, CalcError, unknown
 from calc.formulas.kv_cache import kv_bytes_per_token
 from calc.formulas.parameters import parameters
@@ -20,6 +19,7 @@ from calc.memory import InferenceMemory, StageMemory, deploy
 from calc.specs.formats import kv_format_named
 from calc.units import parse
 from calc.validate.comparison import Comparison, half_of
+from calc.validate.rows import documents, mappings
 
 ROWS = "memory_inference.yaml"
 DEVICE = "h100-sxm"
@@ -136,24 +136,29 @@ def comparisons() -> Iterator[Comparison]:
     CalcError
         A row that can't be read or laid out.
     """
-    for document in load_file(configs_dir() / "measurements" / ROWS):
-        for index, row in enumerate(document.mapping().get("rows") or ()):
-            yield from _compared(document, index, row)
+    for document in documents(ROWS):
+        yield from measured(document)
     yield from _catalogue()
 
 
-def _compared(document: Document, index: int, row: Any) -> Iterator[Comparison]:
+def measured(document: Document) -> Iterator[Comparison]:
+    """Every quantity that the rows of a document measured beside its prediction.
+
+    Raises
+    ------
+    CalcError
+        A row that can't be read or laid out; told with its place.
+    """
+    for row, place in mappings(document, KEYS):
+        yield from _compared(row, place)
+
+
+def _compared(row: dict[str, Any], place: str) -> Iterator[Comparison]:
     """The quantities of one measured row."""
-    place = document.place(("rows", index))
-    if not isinstance(row, dict):
-        raise BadValueError("a row is a mapping of keys to values", place)
-    for key in row:
-        if key not in KEYS:
-            raise unknown("key", key, KEYS, document.place(("rows", index, key)))
     try:
         predicted = Predicted(row["scenario"], row.get("settings") or {}, place)
-        measured = {name: _number(name, value) for name, value in row["measured"].items()}
-        values = {name: (value, QUANTITIES[name].predict(predicted)) for name, value in measured.items()}
+        numbers = {name: _number(name, value) for name, value in row["measured"].items()}
+        values = {name: (value, QUANTITIES[name].predict(predicted)) for name, value in numbers.items()}
     except KeyError as error:
         raise BadValueError(f"needs the key {error}", place) from None
     except CalcError as error:

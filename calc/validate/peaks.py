@@ -8,11 +8,12 @@ from typing import Any
 from calc.errors import BadValueError, CalcError, unknown
 from calc.overlay import Overlay
 from calc.training.evaluate import Evaluation
-from calc.training.memory import StageMemory, TrainingMemory
+from calc.training.memory import TrainingMemory
+from calc.training.stage_memory import StageMemory
 from calc.training.stages import stage_at
 from calc.units import parse
-from calc.validate.comparison import Comparison, Found, Verdict
-from calc.validate.rows import Row, Runs, documents, labelled, rows, settings_of
+from calc.validate.comparison import Found, Verdict
+from calc.validate.rows import Row, Runs, documents, rows
 
 ROWS = "memory_training.yaml"
 KIND = "train_memory"
@@ -52,13 +53,9 @@ def found(overlay: Overlay | None = None) -> Found:
                     id=row.id, half=row.half, table=row.table, fitted=row.fits, needed=needed,
                     fits=needed <= scenario.usable_bytes, usable=scenario.usable_bytes))  # fmt: skip
             for name, quantity, measured, predicted, stage in _quantities(row, here):
-                result.comparisons.append(Comparison(
-                    id=name, kind=KIND, quantity=quantity, model=row.model.partition("@")[0],
-                    software=here.plan.scenario.software.name, device=here.plan.scenario.hardware.name,
-                    source=row.source, half=row.half, measured=measured, predicted=predicted, relative=True,
-                    keys=runs.keys(row, here), flags=row.flags, headline=row.reference, settings=settings_of(here),
-                    parts=labelled({**_parts(stage), "overhead": stage.overhead.value}),
-                ))  # fmt: skip
+                result.comparisons.append(runs.compared(
+                    row, here, quantity, measured, predicted, kind=KIND, headline=row.reference, name=name,
+                    parts={**_parts(stage), "overhead": stage.overhead.value}))  # fmt: skip
     return result
 
 

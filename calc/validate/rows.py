@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from calc.overlay import Overlay
 from calc.scenario import Scenario
 from calc.training.evaluate import Evaluation, evaluate
 from calc.training.plan import decide
+from calc.validate.comparison import Comparison
 
 KEYS = ("id", "source", "year", "quality", "half", "version", "reference", "scenario", "settings", "measured", "fits",
         "flags", "note")  # fmt: skip
@@ -51,6 +52,19 @@ class Row:
     """File and line."""
 
 
+def mappings(document: Document, keys: Iterable[str]) -> Iterator[tuple[dict[str, Any], str]]:
+    """The entries of a document's `rows`, and their places; keys other than those are refused."""
+    known = tuple(keys)
+    for index, row in enumerate(document.mapping().get("rows") or ()):
+        place = document.place(("rows", index))
+        if not isinstance(row, dict):
+            raise BadValueError("a row is a mapping of keys to values", place)
+        for key in row:
+            if key not in known:
+                raise unknown("key", key, known, document.place(("rows", index, key)))
+        yield row, place
+
+
 def rows(document: Document) -> Iterator[Row]:
     """The rows of a file.
 
@@ -61,13 +75,7 @@ def rows(document: Document) -> Iterator[Row]:
     """
     data = document.mapping()
     sources, models = data.get("sources") or {}, data.get("models") or {}
-    for index, row in enumerate(data.get("rows") or ()):
-        place = document.place(("rows", index))
-        if not isinstance(row, dict):
-            raise BadValueError("a row is a mapping of keys to values", place)
-        for key in row:
-            if key not in KEYS:
-                raise unknown("key", key, KEYS, document.place(("rows", index, key)))
+    for row, place in mappings(document, KEYS):
         try:
             scenario, source = row["scenario"], sources[row["source"]]
             name = str(scenario["model"])
@@ -134,6 +142,17 @@ class Runs:
             "experts": "mixture" if plan.model.kinds and any(part.group == "experts" for kind in plan.model.kinds
                                                              for part in kind.layer.parts) else "dense",
         }  # fmt: skip
+
+    def compared(self, row: Row, found: Evaluation, quantity: str, measured: float, predicted: float, *, kind: str,
+                 headline: bool, parts: Mapping[str, Any], name: str = "") -> Comparison:  # fmt: skip
+        """A quantity that a row measured beside what its evaluation says; `name` where it is of a part of the run."""
+        scenario = found.plan.scenario
+        return Comparison(
+            id=name or row.id, kind=kind, quantity=quantity, model=row.model.partition("@")[0],
+            software=scenario.software.name, device=scenario.hardware.name, source=row.source, half=row.half,
+            measured=measured, predicted=predicted, relative=True, keys=self.keys(row, found), flags=row.flags,
+            headline=headline, settings=settings_of(found), parts=labelled(parts),
+        )  # fmt: skip
 
 
 def _recompute(asked: tuple[str, ...]) -> str:

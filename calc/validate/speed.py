@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from calc.errors import BadValueError, CalcError
 from calc.overlay import Overlay
-from calc.validate.comparison import Comparison, Found
-from calc.validate.rows import Runs, documents, labelled, rows, settings_of
+from calc.validate.comparison import Found
+from calc.validate.rows import Runs, documents, rows
 
 ROWS = "training.yaml"
 KIND, QUANTITY = "train", "tokens_per_s_per_device"
@@ -46,11 +46,7 @@ def found(overlay: Overlay | None = None) -> Found:
                 result.failures.append((row.id, error.message))
                 continue
             predicted = here.tokens / sum(components.values()) / here.plan.layout.devices
-            result.comparisons.append(Comparison(
-                id=row.id, kind=KIND, quantity=QUANTITY, model=row.model.partition("@")[0],
-                software=here.plan.scenario.software.name, device=here.plan.scenario.hardware.name,
-                source=row.source, half=row.half, measured=float(measured), predicted=float(predicted), relative=True,
-                keys=runs.keys(row, here), flags=row.flags, parts=labelled(components),
-                headline=row.quality == "A" and not set(row.flags) & LEFT_OUT.keys(), settings=settings_of(here),
-            ))  # fmt: skip
+            result.comparisons.append(runs.compared(
+                row, here, QUANTITY, float(measured), float(predicted), kind=KIND, parts=components,
+                headline=row.quality == "A" and not set(row.flags) & LEFT_OUT.keys()))  # fmt: skip
     return result

@@ -66,6 +66,18 @@ def test_llama_3_on_sixteen_thousand():
     assert found == pytest.approx(6.46, rel=0.12)
 
 
+def test_deepseek_v3():
+    """DeepSeek-AI 2024, arXiv 2412.19437, section 1: 180 K H800-hours per trillion tokens on 2,048 devices, 3.7 days;
+    section 3: pipelines of 16 stages, experts over 64 devices, DualPipe; norms and MLA's up-projections run again."""
+    training = {"sequence_length": 4096, "global_batch_size": 15360, "precision": "fp8", "mtp": True,
+                "recipe": "deepseek-v3", "recompute": ["mla_up_proj", "layernorm"]}  # fmt: skip
+    parallel = {"pipeline": 16, "expert": 64, "sharding": "zero1", "schedule": "dualpipe", "node_limit": 4}
+    found = seconds({"task": "pretrain", "model": "deepseek-v3", "hardware": "h800-sxm", "devices": 2048,
+                     "training": training, "parallel": parallel})  # fmt: skip
+    hours = 2048 * found / 3600 / (15360 * 4096 / 1e12)
+    assert hours == pytest.approx(180e3, rel=0.15)
+
+
 @pytest.mark.parametrize("odd, even, ratio", [(128, 96, 157 / 118), (128, 64, 157 / 113)])
 def test_heads_of_odd_width(odd, even, ratio):
     """BLOOM's tuning (bigscience tr11, chronicles-prequel.md): 13,824 wide over TP 8, PP 6, DP 8; 64 or 96 heads are

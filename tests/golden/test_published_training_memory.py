@@ -7,8 +7,9 @@ import pytest
 from calc import scenario_file
 from calc.documents import Document
 from calc.training.compose import training_estimate
-from calc.training.memory import TrainingMemory, fullest
+from calc.training.memory import TrainingMemory
 from calc.training.plan import decide
+from calc.training.stage_memory import fullest
 
 GIB = 2**30
 

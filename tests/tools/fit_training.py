@@ -19,7 +19,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ NOISE = 0.05
 """Scatter of a sure row: what a residual is measured against."""
 ENOUGH = 8
 """Rows of a generation that a range of its own needs."""
+SERIES = 3
+"""Series of measurements that they must come from."""
 TURN = 1.5
 """Residuals beyond so many `NOISE` pull no harder than one of that size."""
 
@@ -87,11 +89,11 @@ def rows() -> list[Row]:
         scenario = dict(data["scenario"])
         scenario["model"] = document["models"].get(scenario["model"], scenario["model"])
         try:
-            plan, _ = decide(scenario_file.scenario_from(Document({"schema": 1, **scenario}, data["id"])))
+            asked = scenario_file.scenario_from(Document({"schema": 1, **scenario}, data["id"]))
+            assert asked.profile is not None
+            plan, _ = decide(replace(asked, profile=asked.profile.changed(data.get("settings") or {})))
             step_time(plan)
         except CalcError:
-            continue
-        if plan.scenario.parallel.offload != ("none",):
             continue
         found.append(Row(data=data, plan=plan, table=document["sources"][data["source"]]["table"]))
     return found
@@ -206,11 +208,11 @@ def constants(used: list[Row]) -> list[Constant]:
     def profile(record: str, spread: float, *keys: str, low: float = 0.0, high: float = math.inf) -> None:
         found.append(Constant(file=SOFTWARE, record=record, keys=keys, spread=spread, low=low, high=high))
 
-    for name in ("volta", "ampere", "hopper", "blackwell", "tpu-v4", "tpu-v6e", "cdna3", "cdna4", "gaudi2"):
+    for name in ("volta", "ampere", "hopper", "blackwell", "tpu-v4", "tpu-v6e", "cdna3"):
         kinds = {"volta": ("fp16",), "tpu-v4": ("bf16",), "tpu-v6e": ("bf16",)}.get(name, ("bf16", "fp16"))
         shares(name, 0.06 if name == "ampere" else 0.12, *(f"matmul.{kind}" for kind in kinds), high=0.95)
     shares("blackwell-1kw", 0.12, "matmul.bf16", "matmul.fp16", high=0.9)
-    for name in ("hopper", "blackwell", "cdna3", "cdna4"):
+    for name in ("hopper", "blackwell", "cdna3"):
         shares(name, 0.12, "matmul.fp8", high=0.9)
     shares("blackwell", 0.12, "matmul.mxfp8", high=0.9)
     shares("blackwell", 0.2, "matmul.nvfp4", "matmul.mxfp4", high=0.9)
@@ -219,7 +221,7 @@ def constants(used: list[Row]) -> list[Constant]:
     shares("blackwell-ultra", 0.08, "matmul.fp8", high=0.9)
     shares("blackwell-ultra", 0.08, "matmul.mxfp8", high=0.9)
     for name, kernel, spread in (("ampere", "flash", 0.15), ("ampere", "flash1", 0.3), ("hopper", "flash1", 0.3),
-                                 ("hopper", "sdpa", 0.2), ("hopper", "cudnn", 0.1), ("blackwell", "flash", 0.2),
+                                 ("hopper", "sdpa", 0.1), ("hopper", "cudnn", 0.1),
                                  ("blackwell", "cudnn", 0.2), ("blackwell-ultra", "cudnn", 0.1),
                                  ("tpu-v4", "flash", 0.3), ("cdna3", "flash", 0.3)):  # fmt: skip
         shares(name, spread, f"attention.{kernel}.forward", f"attention.{kernel}.backward")
@@ -236,9 +238,9 @@ def constants(used: list[Row]) -> list[Constant]:
     for name, spread in (("llm-foundry", 0.2), ("megatron-lm", 0.15), ("megatron-deepspeed", 0.2), ("internevo", 0.3),
                          ("torchtitan", 0.25), ("fsdp", 0.3), ("maxtext", 0.25), ("deepspeed", 0.3)):  # fmt: skip
         profile(name, spread, "memory_passes", low=1, high=5)
-    for name in ("generic", "nemo", "fsdp", "torchtitan", "llm-foundry", "internevo", "deepspeed", "maxtext"):
+    for name in ("generic", "nemo", "llm-foundry", "internevo"):
         profile(name, 1.0, "overlap_data")
-    for name in ("generic", "nemo", "fsdp", "torchtitan", "llm-foundry", "internevo", "deepspeed", "maxtext"):
+    for name in ("generic", "nemo", "llm-foundry", "internevo"):
         profile(name, 1.0, "overlap_gather")
     profile("megatron-deepspeed", 0.07, "matmul", high=1.05)
     profile("nemo", 1.0, "overlap_tensor")
@@ -414,17 +416,22 @@ def write_ranges(used: list[Row]) -> None:
     """Put the 10th and 90th percentile of measured over estimated times into each generation with enough rows."""
     lines = EFFICIENCY.read_text().split("\n")
     errors: dict[str, list[float]] = defaultdict(list)
+    series: dict[str, set[tuple[str, str, str]]] = defaultdict(set)
     for row in used:
         if row.data["quality"] == "A":
             errors[row.plan.parts.efficiency.name].append(math.exp(row.residual()))
+            series[row.plan.parts.efficiency.name].add(row.group)
     for name, found in errors.items():
-        wide = len(found) < ENOUGH
+        wide = len(found) < ENOUGH or len(series[name]) < SERIES
         low, high = (0.6, 1.6) if wide else (min(share(found, 0.1), 1), max(share(found, 0.9), 1))
         start = lines.index(f"  {name}:")
         following = (index for index in range(start + 1, len(lines)) if re.match(r"  [\w.-]+:", lines[index]))
         end = next(following, len(lines))
-        said = (f"      time_low: 10th and 90th percentile of {len(found)} rows" if not wide else
-                f"      time_low: wide, since only {len(found)} rows are behind it")  # fmt: skip
+        said = (
+            f"      time_low: 10th and 90th percentile of {len(found)} rows"
+            if not wide
+            else f"      time_low: wide, since only {len(found)} rows of {len(series[name])} series are behind it"
+        )
         body = [line for line in lines[start:end] if not re.match(r" +(time_low|time_high):", line)]
         place = next((index for index, line in enumerate(body) if line.startswith("    sources:")), len(body))
         body[place:place] = [f"    time_low: {low:.2f}", f"    time_high: {high:.2f}"]

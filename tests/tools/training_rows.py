@@ -488,6 +488,11 @@ def tuned(row: Row, training: dict[str, Any], flags: list[str]) -> None:
         flags.append("embeddings_trained")
 
 
+ALL_TO_ALL = {("megatron-bridge", "qwen3-235b-a22b", device) for device in ("h100-sxm", "b200-sxm", "b300-sxm")}
+"""Runs whose recipes (scripts/performance/configs/qwen) set moe_token_dispatcher_type alltoall; others have a flexible
+dispatcher (DeepEP, HybridEP), which sends a token once to each node."""
+
+
 def adjusted(row: Row, scenario: dict[str, Any], flags: list[str]) -> None:
     """What only single tables say: compilation, fused losses, optimizers, routing, the length of sequences."""
     training, name, note, table = scenario["training"], row["id"], row.get("note") or "", table_of(row["source"])
@@ -592,6 +597,8 @@ def converted(row: Row, models: dict[str, Row], found: dict[str, Any]) -> Row:
         notes.append(row["note"])
     out = {"id": row["id"], "source": row["source"], "table": table, "year": row.get("year"),
            "quality": row.get("quality", "A"), "scenario": scenario, "measured": measured}  # fmt: skip
+    if (table, name, DEVICES[row["gpu"]]) in ALL_TO_ALL:
+        out["settings"] = {"expert_dispatch": "all_to_all"}
     if version_of(row):
         out["version"] = version_of(row)
     if flags:
@@ -644,7 +651,8 @@ HEAD = """\
 # sources: letters that rows refer to; `table` is the document (its sections and releases are one table).
 # models: what the catalogue lacks, as Hugging Face keys; `scenario.model` names one of these or a catalogue record.
 #   What precedes `@` is the model of a group. MPT's learned positions are as many as the sequence has tokens.
-# rows: `scenario` as in a scenario file (its `model` as above); `measured.tokens_per_s_per_device` always, `step_s`
+# rows: `scenario` as in a scenario file (its `model` as above); `settings`, keys of the software's training profile
+#   that the run's recipe sets otherwise; `measured.tokens_per_s_per_device` always, `step_s`
 #   where printed, peaks as printed under their counter (`allocated`, `reserved`; `peak` where the source names none).
 #   `half` (fit: constants may be calibrated on it; check) is a hash of table, model and device. `version`: release of
 #   the software or of the table.
@@ -759,7 +767,8 @@ def write(rows: list[Row], models: dict[str, Row], output: Path) -> None:
             "quality": row["quality"],
             "half": half,
         }
-        record |= {key: row[key] for key in ("version", "scenario", "measured", "flags", "note") if key in row}
+        record |= {key: row[key] for key in ("version", "scenario", "settings", "measured", "flags", "note")
+                   if key in row}  # fmt: skip
         lines.append(f"- {flow(record)}")
     output.write_text("\n".join(lines) + "\n")
     print(f"{len(rows)} rows, {output.stat().st_size / 1000:.0f} kB")
