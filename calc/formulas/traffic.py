@@ -354,3 +354,37 @@ def offload_efficiency(intensity: Number, bandwidth: Number, peak: Number) -> Nu
     [63.7, 91.6, 73.7]
     """
     return intensity * bandwidth / (intensity * bandwidth + peak)
+
+
+def buckets(elements: Number, layers: Number, ranks: Number, smallest: Number, per_rank: Number) -> Number:
+    """Collectives that the gradients of a stage are reduced in, where they aren't gathered layer by layer.
+
+    Equation
+    --------
+    buckets = max(1, min(layers, elements / max(smallest, per_rank * ranks)))
+
+    Parameters
+    ----------
+    elements : Number
+        Trained parameters on the device [1].
+    layers : Number
+        Layers that they belong to [1].
+    ranks : Number
+        Data-parallel ranks [1].
+    smallest : Number
+        Least parameters of a bucket [1].
+    per_rank : Number
+        Least parameters of a bucket per rank, so that messages stay long on many [1].
+
+    Source
+    ------
+    Megatron-LM, distributed_data_parallel_config.py: bucket_size is max(40M, 1M x data-parallel size).
+
+    Examples
+    --------
+    15 billion parameters over 8 tensor ranks on 384 data-parallel ranks:
+
+    >>> round(buckets(15.6e9 / 8, 32, 384, 40e6, 1e6))
+    5
+    """
+    return maximum(1, minimum(layers, elements / maximum(smallest, per_rank * ranks)))

@@ -374,7 +374,8 @@ def assumption_rows(estimate: TrainingEstimate, units: str = "GiB") -> list[tupl
             seen.add(title)
     efficiency, profile = estimate.plan.parts.efficiency, estimate.plan.parts.profile
     found = "calibrated on measured runs" if efficiency.measured else "no measured run of such devices: extrapolated"
-    rows.append(("step time", f"{efficiency.time_low:g} to {efficiency.time_high:g} times the estimate",
+    low, high = efficiency.time_range
+    rows.append(("step time", f"{low:.2f} to {high:.2f} times the estimate",
                  f"{efficiency.title or efficiency.name}: {found}"))  # fmt: skip
     for term in estimate.time.terms:
         constant = OVERLAPS.get(term.name.rpartition(".")[2])

@@ -73,6 +73,9 @@ class TrainingProfile:
     root_gathered: bool = key("flag", True, doc="whether ZeRO-3 leaves tables and head gathered through a step, "
                                                 "as what belongs to no layer")  # fmt: skip
     bucket_bytes: Assumed = key("any", doc="buckets for reducing and gathering, all together")
+    bucket_elements: float = key("count", 40e6, minimum=1, doc="parameters of a bucket that gradients are reduced in, "
+                                                               "at least")  # fmt: skip
+    bucket_elements_per_rank: float = key("count", 1e6, doc="the same, per data-parallel rank")
     gradients_in_backward: bool = key("flag", doc="whether gradients come to exist in backward and are freed after the "
                                                   "step; else a buffer holds them from the start")  # fmt: skip
     pipelined_whole: bool = key("flag", False, doc="whether ZeRO-3 in a pipeline keeps gathered weights and whole "

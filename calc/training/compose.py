@@ -104,7 +104,7 @@ class TrainingEstimate:
         """`throughput`: tokens per second and shares of the peak, by convention."""
         plan, scenario = self.plan, self.scenario
         rate, devices = self.tokens_per_s, self.layout.devices
-        precision = plan.training.precision
+        precision = plan.computes_in
         peak = peak_of(scenario, precision)
         per_token = flop_conventions.mfu_flops(scenario.model, plan.training.sequence_length)
         again = flop_conventions.recomputed_mfu_flops(
@@ -193,7 +193,8 @@ def time_term(found: Evaluation, beside: Mapping[str, Number] | None = None) -> 
     parts = {**found.step.components(), **(beside or {})}
     term = total("time", [Term(f"time.{name}", value, "s") for name, value in parts.items()], "s")
     efficiency = found.plan.parts.efficiency
-    term.low, term.high = term.value * efficiency.time_low, term.value * efficiency.time_high
+    low, high = efficiency.time_range
+    term.low, term.high = term.value * low, term.value * high
     return term
 
 

@@ -12,6 +12,7 @@ from calc.formulas import attention_time, collectives, matmul, operator_bytes, t
 from calc.formulas.collectives import Fabric, Group
 from calc.formulas.matmul import Roof
 from calc.formulas.sharding import shard
+from calc.specs.format_records import HALF_BITS
 from calc.training.plan import Plan
 from calc.xp import Number, ceil_div, is_array, maximum, minimum
 
@@ -246,6 +247,11 @@ class Operators:
             roof, rows, inputs, outputs, copies, gradient_bytes=self.gradient_bytes, frozen=plan.frozen,
         )  # fmt: skip
         forward, by_input, by_weight = forward / self.rate, by_input / self.rate, by_weight / self.rate
+        if plan.quantized and all(plan.base_format(weight).bits < HALF_BITS for weight in matrices.weights):
+            # each product widens the frozen matrix anew
+            elements = inputs * outputs * copies
+            widened = matmul.quantize_seconds(self.half, elements, plan.base.bits / 8, 2)
+            forward, by_input = forward + widened, by_input + widened
         if low:  # both directions of what is multiplied are cast, since each product reads another one
             casts, passes = 2 * roof.element_bytes, CAST_PASSES.get(roof.precision, 1)
             forward = forward + matmul.quantize_seconds(self.half, rows * inputs * copies, 2, casts, passes)

@@ -94,6 +94,12 @@ class Plan:
         return self.scenario.training
 
     @property
+    def computes_in(self) -> str:
+        """Format of matrix multiplications: the workload's precision, or the recipe's own where that names one."""
+        own = self.parts.precision
+        return own.name.partition("-")[0] if own.low_roles else self.training.precision
+
+    @property
     def tokens(self) -> Number:
         """Tokens of a micro-batch on one device: its share of each sequence [token]."""
         return self.layout.micro_batch * self.training.sequence_length / self.layout.context
@@ -221,6 +227,7 @@ def decide(scenario: Scenario) -> tuple[Plan, tuple[str, ...]]:
         kernels=training.kernels or parts.profile.kernels, recompute=mode, modules=modules, adapter=adapter,
         base=_base(scenario, adapter), ends=(ends // 2, ends - ends // 2),
     )  # fmt: skip
+    peak_of(scenario, plan.computes_in)
     return plan, notes
 
 

@@ -272,6 +272,17 @@ class ModelStates:
         found.add_elements(plain)
         return found
 
+    def step_flops(self, stage: Stage) -> Number:
+        """Operations of an optimizer's step on a device, of those optimizers whose step multiplies matrices [FLOP]."""
+        found: Number = 0
+        kinds = [(kind.layer.parts, count) for kind, count in zip(self.plan.model.kinds, stage.counts, strict=True)]
+        for parts, times in (*kinds, (self.plan.model.first, stage.first), (self.plan.model.last, stage.last)):
+            for weight in (weight for part in parts for weight in WEIGHTS(part) if weight.stored):
+                inputs, outputs, copies = shard(weight, self.plan.layout, self.plan.vocabulary_padding)
+                once = states.step_flops(self.plan.parts.optimizer, weight.role, outputs, inputs, copies)
+                found = found + times * once / self.ranks(weight.role == "expert", "optimizer")
+        return found
+
     def ranks(self, expert: bool, what: str) -> Number:
         """Devices that share one copy of `weights`, `gradients` or `optimizer`."""
         return states.split(self.plan.sharding, what, self.shared[expert])

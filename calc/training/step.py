@@ -211,17 +211,20 @@ class StepTime:
         """The same of one stage."""
         plan, profile, groups = self.plan, self.plan.parts.profile, self.operators.groups
         ahead_share, back_share, reduce_share = traffic.zeropp_parameters(plan.scenario.parallel.zeropp)
-        held: dict[bool, tuple[Number, Number]] = dict.fromkeys((False, True), (0, 0))
+        held: dict[bool, tuple[Number, Number]] = {}
         for (_, expert), amount in self.model.of(stage).items():
-            elements, trained = held[expert]
-            held[expert] = elements + amount.elements, trained + amount.trained
-        pieces = maximum(stage.layers, 1)
+            fetched, trained = held.get(expert, (0, 0))
+            # frozen weights are gathered as they are stored
+            stored = amount.weights if plan.frozen else amount.elements * plan.gather_bytes
+            held[expert] = fetched + stored, trained + amount.trained
         reduced: Number = 0
         gathered: Number = 0
-        for expert, (elements, trained) in held.items():
-            if isinstance(elements, int) and not elements:
-                continue
+        for expert, (fetched, trained) in held.items():
             group, across = self.operators.shards(groups.expert_data if expert else groups.data)
+            pieces = maximum(stage.layers, 1)
+            if plan.sharding != "zero3":
+                pieces = traffic.buckets(trained, pieces, groups.data.ranks, profile.bucket_elements,
+                                         profile.bucket_elements_per_rank)  # fmt: skip
             wire = trained * (profile.gradient_reduce_bytes if reduce_share == 1 else SIXTEEN_BIT * reduce_share)
             if plan.sharding == "none":
                 reduced = reduced + collectives.all_reduce(wire, groups.expert_data if expert else groups.data, pieces)
@@ -229,7 +232,8 @@ class StepTime:
             reduced = reduced + collectives.reduce_scatter(wire, group, pieces)
             if across is not None:
                 reduced = reduced + collectives.all_reduce(wire / group.ranks, across, pieces)
-            fetched = (elements if plan.sharding == "zero3" else trained) * plan.gather_bytes
+            if plan.sharding != "zero3":
+                fetched = trained * plan.gather_bytes
             if plan.sharding == "zero3":
                 once = collectives.all_gather(fetched * ahead_share, group, pieces)
                 gathered = gathered + once
@@ -253,11 +257,12 @@ class StepTime:
     def _optimizer(self) -> Number:
         """The optimizer's step: memory-bound, on what each device keeps of the states."""
         plan = self.plan
-        optimizer = plan.parts.optimizer
-        recipe = plan.adapter.recipe if plan.frozen and plan.adapter is not None else plan.parts.recipe
+        optimizer, half = plan.parts.optimizer, self.operators.half
+        recipe = plan.trained_recipe
         implementation = plan.parts.profile.optimizer_step
-        if "optimizer" in plan.scenario.parallel.offload:
+        if plan.offloads("optimizer"):
             return 0  # the host's step is in `offload`
+        products = optimizer.newton_schulz or optimizer.projections
         worst: Number = 0
         for stage in self.stages:
             moved: Number = 0
@@ -265,7 +270,10 @@ class StepTime:
                 ranks = self.model.ranks(expert, "optimizer")
                 moved = moved + states.step_traffic_bytes(optimizer, recipe, "linear", amount.trained / ranks,
                                                           implementation, amount.moments / ranks)  # fmt: skip
-            worst = maximum(worst, matmul.memory_seconds(self.operators.half, moved))
+            seconds = matmul.memory_seconds(half, moved)
+            if products:  # each rank orthogonalizes or projects its share of the matrices
+                seconds = seconds + self.model.step_flops(stage) / half.rate
+            worst = maximum(worst, seconds)
         return worst
 
 
@@ -277,7 +285,7 @@ def step_time(plan: Plan, model: ModelStates | None = None) -> StepTime:
     MissingFactError
         A record lacks a figure that the time needs: peak, bandwidth, link.
     """
-    scenario, efficiency, precision = plan.scenario, plan.parts.efficiency, plan.training.precision
+    scenario, efficiency, precision = plan.scenario, plan.parts.efficiency, plan.computes_in
     fabric = collectives.fabric(scenario.hardware, scenario.cluster, efficiency, plan.layout.devices)
     low = matmul.roof(scenario.hardware, efficiency, precision)
     half = matmul.roof(scenario.hardware, efficiency,
