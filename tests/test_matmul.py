@@ -22,7 +22,7 @@ from calc.formulas.matmul import (
     roof,
     shape_share,
 )
-from calc.formulas.operator_bytes import loss_bytes, optimizer_bytes
+from calc.formulas.operator_bytes import loss_bytes
 
 
 def roof_of(device, precision="bf16", attention="flash"):
@@ -168,7 +168,6 @@ def test_memory_bound_operators():
     assert memory_seconds(A100, 1e9, 2) == pytest.approx(1e9 / (2039e9 * A100.efficiency.memory) + 4e-6)
     assert quantize_seconds(H100, 1e9) == pytest.approx(3e9 / H100.bandwidth + H100.efficiency.kernel)
     assert loss_bytes(1000, "fused") < loss_bytes(1000)
-    assert optimizer_bytes(2, 4) == 30
 
 
 WHOLE = st.integers(1, 20_000)

@@ -9,7 +9,6 @@ from calc.errors import CalcError
 from calc.formulas.schedule import (
     SCHEDULES,
     bubble_seconds,
-    bubble_share,
     canonical,
     in_flight,
     parameter_copies,
@@ -81,5 +80,4 @@ def test_scalar_equals_array(name, plans):
     answer = numpy.broadcast_to(in_flight(name, stages, batches, stage, chunks), len(plans))
     expected = [in_flight(name, p, m, max(p - 2, 0), v) for p, m, _, _, v in plans]
     assert answer.tolist() == pytest.approx(expected, rel=1e-12)
-    assert bubble_share(stages, batches).tolist() == [(p - 1) / m for p, m, *_ in plans]
     assert straggler_factor(stages, 0.1).tolist() == pytest.approx([straggler_factor(p, 0.1) for p, *_ in plans])

@@ -67,8 +67,9 @@ def loss_bytes(tokens: Number, token_bytes: Number) -> Number:
     return tokens * token_bytes
 
 
-def dequantized_bytes(elements: Number, element_bytes: Number) -> Number:
-    """The widened copy of one frozen matrix that a product with quantized weights makes.
+def copied_matrix_bytes(elements: Number, element_bytes: Number) -> Number:
+    """The copy of one matrix in another format that a product makes while it computes: widened where the weight is
+    quantized, narrowed where the precision is below the weight's.
 
     Equation
     --------
@@ -83,7 +84,8 @@ def dequantized_bytes(elements: Number, element_bytes: Number) -> Number:
 
     Source
     ------
-    bitsandbytes autograd/_functions.py, MatMul4Bit: forward and backward dequantize the whole weight.
+    bitsandbytes autograd/_functions.py, MatMul4Bit: forward and backward dequantize the whole weight; torchao
+    float8_linear.py: the weight is cast in each pass.
     """
     return elements * element_bytes
 

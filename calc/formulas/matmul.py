@@ -278,33 +278,3 @@ def quantize_seconds(roof: Roof, elements: Number, source_bytes: Number = 2, tar
     Micikevicius et al. 2022 (FP8 formats), arXiv 2209.05433: per-tensor scales; NVIDIA Transformer Engine's recipes.
     """
     return elements * (passes * source_bytes + target_bytes) / roof.bandwidth + kernels * roof.efficiency.kernel
-
-
-def launch_bound(seconds: Number, kernels: Number, launch: Number) -> Number:
-    """Time of a stretch of work whose kernels the host must launch one by one.
-
-    Equation
-    --------
-    time = max(seconds, kernels * launch)
-
-    Parameters
-    ----------
-    seconds : Number
-        Time on the device [s].
-    kernels : Number
-        Kernels in it [1].
-    launch : Number
-        Host time per kernel; 0 under CUDA graphs [s].
-
-    Source
-    ------
-    Derived: the host runs ahead of the device, so that only the slower of the two is seen.
-
-    Examples
-    --------
-    A layer of 40 small kernels of 5 us each, launched in 7 us each:
-
-    >>> round(launch_bound(40 * 5e-6, 40, 7e-6) * 1e6)
-    280
-    """
-    return maximum(seconds, kernels * launch)

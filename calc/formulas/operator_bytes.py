@@ -91,29 +91,6 @@ def activation_bytes(inner: Number, element_bytes: Number = 2, *, gated: bool = 
     return tensors * inner * element_bytes
 
 
-def dropout_bytes(hidden: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
-    """Bytes of dropout, per token: the tensor in and out, and a mask of one byte.
-
-    Equation
-    --------
-    bytes = hidden * (2 * element_bytes + 1)
-
-    Parameters
-    ----------
-    hidden : Number
-        Width of the tensor [1].
-    element_bytes : Number
-        Bytes per element [byte].
-    backward : bool
-        The backward pass in place of the forward one; it moves the same.
-
-    Source
-    ------
-    Korthikanti et al. 2022, arXiv 2205.05198, section 4.1: masks take one byte.
-    """
-    return hidden * (2 * element_bytes + 1)
-
-
 def rotary_bytes(query: Number, keys: Number, element_bytes: Number = 2, *, backward: bool = False) -> Number:
     """Bytes of rotating queries and keys, per token.
 
@@ -256,34 +233,3 @@ def loss_bytes(vocabulary: Number, kind: str = "full") -> Number:
     Derived from torch's cross-entropy in 32 bits; fused: Hsu et al. 2024 (Liger), arXiv 2410.10989.
     """
     return vocabulary * LOSS_PASSES[kind]
-
-
-def optimizer_bytes(weight_bytes: Number = 2, gradient_bytes: Number = 2, master_bytes: Number = 4,
-                    state_bytes: Number = 8) -> Number:  # fmt: skip
-    """Bytes of an optimizer's step, per parameter that the device updates.
-
-    Equation
-    --------
-    bytes = gradient_bytes + weight_bytes + 2 * (master_bytes + state_bytes)
-
-    Parameters
-    ----------
-    weight_bytes : Number
-        Of the weights that are cast from the master for the next step; 0 where there is no master [byte].
-    gradient_bytes : Number
-        Of the gradients that are read [byte].
-    master_bytes : Number
-        Of the copy that is updated, read and written: the weights themselves where there is no other [byte].
-    state_bytes : Number
-        Of the moments, read and written [byte].
-
-    Source
-    ------
-    Derived; mixed-precision AdamW reads and writes 28 bytes.
-
-    Examples
-    --------
-    >>> optimizer_bytes()
-    28
-    """
-    return gradient_bytes + weight_bytes + 2 * (master_bytes + state_bytes)

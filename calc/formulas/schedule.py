@@ -93,34 +93,6 @@ def bubble_seconds(schedule: str, stages: Number, micro_batches: Number, forward
     return half * maximum(both + backward - 3 * weight, 0)
 
 
-def bubble_share(stages: Number, micro_batches: Number, chunks: Number = 1) -> Number:
-    """Bubble of 1F1B, interleaved or not, as a part of the time without it.
-
-    Equation
-    --------
-    share = (stages - 1) / (chunks * micro_batches)
-
-    Parameters
-    ----------
-    stages : Number
-        Pipeline stages [1].
-    micro_batches : Number
-        Of one replica per optimizer step [1].
-    chunks : Number
-        Interleaved chunks per stage [1].
-
-    Source
-    ------
-    Narayanan et al. 2021, arXiv 2104.04473, section 2.2.
-
-    Examples
-    --------
-    >>> round(100 * bubble_share(8, 32), 1), round(100 * bubble_share(8, 32, 4), 2)
-    (21.9, 5.47)
-    """
-    return (stages - 1) / (chunks * micro_batches)
-
-
 def in_flight(schedule: str, stages: Number, micro_batches: Number, stage: Number = 0,
               chunks: Number = 1) -> Number:  # fmt: skip
     """Micro-batches whose activations a stage holds at once, in units of a whole stage's.

@@ -178,34 +178,6 @@ def expert_traffic(tokens: Number, hidden: Number, experts_per_token: Number, el
     return tokens * experts_per_token * capacity * hidden * element_bytes
 
 
-def node_copies(experts_per_token: Number, nodes: Number, node_limit: Number) -> Number:
-    """Copies of a token that cross between nodes under node-limited routing.
-
-    Equation
-    --------
-    copies = min(experts_per_token, node_limit, nodes)
-
-    Parameters
-    ----------
-    experts_per_token : Number
-        Routed experts of each token [1].
-    nodes : Number
-        Nodes that the experts lie on [1].
-    node_limit : Number
-        Nodes that a token is sent to at most [1].
-
-    Source
-    ------
-    DeepSeek-AI 2024 (DeepSeek-V3), arXiv 2412.19437, section 2.1.2.
-
-    Examples
-    --------
-    >>> node_copies(8, 8, 4)
-    4
-    """
-    return minimum(experts_per_token, node_limit, nodes)
-
-
 def reached_nodes(experts_per_token: Number, nodes: Number, node_limit: Number = 0) -> Number:
     """Nodes that a token's experts lie on, the mean over tokens that choose evenly.
 
@@ -323,37 +295,6 @@ def zeropp_parameters(options: tuple[str, ...]) -> tuple[float, float, float]:
     """
     weights = 0.5 if "qwz" in options else 1.0
     return weights, 0.0 if "hpz" in options else weights, 0.25 if "qgz" in options else 1.0
-
-
-def offload_efficiency(intensity: Number, bandwidth: Number, peak: Number) -> Number:
-    """Share of the arithmetic rate that is left when data must first be brought in, without overlap.
-
-    Equation
-    --------
-    efficiency = intensity * bandwidth / (intensity * bandwidth + peak)
-
-    Parameters
-    ----------
-    intensity : Number
-        Arithmetic per byte moved: tokens for weights and gradients, a quarter of it for optimizer states, 24 times the
-        width times layers per checkpoint for activations [1].
-    bandwidth : Number
-        At which they come [byte/s].
-    peak : Number
-        Rate that the device reaches on its own [FLOP/s].
-
-    Source
-    ------
-    Rajbhandari et al. 2021 (ZeRO-Infinity), arXiv 2104.07857, section 4.
-
-    Examples
-    --------
-    2048 tokens, 70 TFLOP/s: weights at 60 GB/s, optimizer at 1.5 TB/s; width 2048, activations at 4 GB/s.
-
-    >>> [round(100 * offload_efficiency(a, b, 70e12), 1) for a, b in ((2048, 60e9), (512, 1.5e12), (24 * 2048, 4e9))]
-    [63.7, 91.6, 73.7]
-    """
-    return intensity * bandwidth / (intensity * bandwidth + peak)
 
 
 def buckets(elements: Number, layers: Number, ranks: Number, smallest: Number, per_rank: Number) -> Number:

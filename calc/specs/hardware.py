@@ -13,7 +13,11 @@ LINK = {"type": entry("text?"), "bandwidth": entry("bytes/s?", minimum=1), "topo
 PRICE = {"usd_per_hour": entry("any"), "date": entry("any"), "source": entry("any")}
 SLICES = {"*": entry("mapping", entries={"share": entry("share", minimum=1e-6, maximum=1),
                                          "memory": entry("bytes", minimum=1)})}  # fmt: skip
-NVME = {"capacity": entry("bytes?"), "read": entry("bytes/s?", minimum=1), "write": entry("bytes/s?", minimum=1)}
+NVME = {
+    "capacity": entry("bytes?", minimum=1),
+    "read": entry("bytes/s?", minimum=1),
+    "write": entry("bytes/s?", minimum=1),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,7 @@ class Hardware:
                                       doc="device to device inside a node: type, bandwidth [byte/s]")  # fmt: skip
     host_link: dict[str, Any] | None = key("mapping?", None, entries=LINK,
                                            doc="device to host: type, bandwidth [byte/s]")  # fmt: skip
-    network: float | None = key("bytes/s?", None, doc="network bandwidth per device [byte/s]")
+    network: float | None = key("bytes/s?", None, minimum=1, doc="network bandwidth per device [byte/s]")
     power: float | None = key("watts?", None, doc="thermal design power [W]")
     efficiency: str = key(
         "name", "generic", doc="generation in configs/efficiency.yaml: what share of its peaks it reaches"
@@ -84,9 +88,13 @@ class Cluster:
     devices_per_node: int = key("count", 8, whole=True, minimum=1, doc="devices that share a node")
     node_link: dict[str, Any] | None = key("mapping?", None, entries=LINK,
                                            doc="type, bandwidth per direction [byte/s], topology")  # fmt: skip
-    nic_per_device: float | None = key("bytes/s?", None, doc="network bandwidth per device and direction [byte/s]")
-    host_memory: float | None = key("bytes?", None, doc="host memory per node [byte]")
-    host_memory_bandwidth: float | None = key("bytes/s?", None, doc="host memory bandwidth per node [byte/s]")
+    nic_per_device: float | None = key(
+        "bytes/s?", None, minimum=1, doc="network bandwidth per device and direction [byte/s]"
+    )
+    host_memory: float | None = key("bytes?", None, minimum=1, doc="host memory per node [byte]")
+    host_memory_bandwidth: float | None = key(
+        "bytes/s?", None, minimum=1, doc="host memory bandwidth per node [byte/s]"
+    )
     host_cores: float | None = key("count?", None, doc="host cores per node")
     nvme: dict[str, Any] | None = key("mapping?", None, entries=NVME,
                                       doc="capacity [byte], read and write [byte/s] per node")  # fmt: skip

@@ -109,8 +109,10 @@ class RL:
                                        "optimizer (policy's and critic's), reference, reward, critic")  # fmt: skip
     keep_gradients: bool = key("flag", False, doc="whether gradient buffers stay while others compute")
     group_size: int | None = key("count?", None, whole=True, minimum=1, doc="responses per prompt")
-    prompt_length: Number | None = key("length?", None, minimum=1, doc="tokens of a prompt; default half a sequence")
-    response_length: Number | None = key("length?", None, minimum=1,
+    prompt_length: Number | None = key(
+        "length?", None, minimum=1, maximum=2**30, doc="tokens of a prompt; default half a sequence"
+    )
+    response_length: Number | None = key("length?", None, minimum=1, maximum=2**30,
                                          doc="tokens of a response; default what a prompt leaves")  # fmt: skip
     mini_batches: int = key("count", 1, whole=True, minimum=1,
                             doc="optimizer steps that the responses of one generation are divided into")  # fmt: skip

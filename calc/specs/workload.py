@@ -25,7 +25,7 @@ DISAGGREGATED = {name: entry("count", whole=True, minimum=1) for name in ("prefi
 class Training:
     """One training or fine-tuning run."""
 
-    sequence_length: Number = key("length", 2048, minimum=1, doc="tokens per sequence")
+    sequence_length: Number = key("length", 2048, minimum=1, maximum=2**30, doc="tokens per sequence")
     global_batch_size: Number | None = key("count?", None, whole=True, minimum=1, doc="sequences per optimizer step")
     micro_batch_size: Number = key("count", 1, whole=True, minimum=1, doc="sequences per forward pass of a replica")
     tokens: float | None = key("count?", None, minimum=1, doc="tokens of the whole run")
@@ -42,7 +42,7 @@ class Training:
     adapter: dict[str, Any] | None = key("mapping?", None, entries=ADAPTER,
                                          doc="kind, rank, targets; absent: all parameters train")  # fmt: skip
     base_format: str | None = key("name?", None, doc="format of frozen weights under an adapter")
-    mean_length: Number | None = key("length?", None, minimum=1,
+    mean_length: Number | None = key("length?", None, minimum=1, maximum=2**30,
                                      doc="mean tokens of documents packed into a sequence; default one")  # fmt: skip
     loss_chunks: Number = key("count", 8, whole=True, minimum=1, doc="pieces that `loss: chunked` computes in turn")
     mtp: bool = key("flag", False, doc="whether multi-token-prediction layers are trained too")

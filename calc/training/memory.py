@@ -174,6 +174,10 @@ class TrainingMemory:
                               for whole, kept in zip(each.full, each.kept, strict=True)))  # fmt: skip
             found.append(computed("memory.activations.recomputed", held.activation_bytes, layers=1, tokens=plan.tokens,
                                   token_bytes=maximum(again, 0)))  # fmt: skip
+        narrowed = plan.parts.recipe.transient_copy_bytes_of("linear", plan.parts.precision)
+        if narrowed and not plan.frozen:
+            found.append(computed("memory.buffers.narrowed", held.copied_matrix_bytes,
+                                  elements=self.model.largest_of_layers(), element_bytes=narrowed))  # fmt: skip
         return [*found, *self._adapter_temporaries(), *self.gathering.unit_gradients(amounts)]
 
     def _adapter_temporaries(self) -> list[Term]:
@@ -184,7 +188,7 @@ class TrainingMemory:
         found = []
         matrix = self.model.largest_of_layers()
         if plan.quantized:
-            found.append(computed("memory.buffers.dequantized", held.dequantized_bytes, elements=matrix,
+            found.append(computed("memory.buffers.dequantized", held.copied_matrix_bytes, elements=matrix,
                                   element_bytes=plan.element_bytes))  # fmt: skip
         if adapter.kind.name == "dora":
             found.append(computed("memory.buffers.magnitude", adapters.magnitude_bytes, elements=matrix,

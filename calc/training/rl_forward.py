@@ -43,7 +43,7 @@ class Forward:
                 found.append(computed(f"memory.buffers.{name}", states.gathered_bytes, unit_elements=elements,
                                       element_bytes=size, prefetch=prefetch))  # fmt: skip
         if plan.quantized:
-            found.append(computed("memory.buffers.dequantized", held.dequantized_bytes,
+            found.append(computed("memory.buffers.dequantized", held.copied_matrix_bytes,
                                   elements=model.largest_of_layers(), element_bytes=self.element))  # fmt: skip
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from calc.errors import BadValueError, MissingFactError
 from calc.formulas import checkpoint, cost, reliability
@@ -13,12 +14,11 @@ from calc.training.states import Amount, ModelStates, average
 from calc.xp import ceil_div
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
     """Terms of a run; None where the scenario lacks what they need (tokens, a price, an intensity, failures)."""
 
-    checkpoint: Term
-    """`run.checkpoint_bytes`: all devices together."""
+    found: Evaluation
     steps: Term | None = None
     seconds: Term | None = None
     device_hours: Term | None = None
@@ -28,6 +28,11 @@ class Run:
     mtbf: Term | None = None
     interval: Term | None = None
     goodput: Term | None = None
+
+    @cached_property
+    def checkpoint(self) -> Term:
+        """`run.checkpoint_bytes`: all devices together."""
+        return _checkpoint(self.found)
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -47,10 +52,9 @@ def run_terms(found: Evaluation, step: Term) -> Run:
     """
     plan = found.plan
     scenario, training, layout = plan.scenario, plan.training, plan.layout
-    saved = _checkpoint(found)
-    mtbf, interval, goodput = _reliability(found, saved, step)
+    mtbf, interval, goodput = _reliability(found, step)
     if training.tokens is None:
-        return Run(checkpoint=saved, mtbf=mtbf, interval=interval, goodput=goodput)
+        return Run(found=found, mtbf=mtbf, interval=interval, goodput=goodput)
     steps = computed("run.steps", cost.run_steps, "step", tokens=training.tokens, global_batch=layout.global_batch,
                      sequence=training.sequence_length)  # fmt: skip
     low, high = step.range()
@@ -69,7 +73,7 @@ def run_terms(found: Evaluation, step: Term) -> Run:
         energy.low, energy.high = energy.value * low / step.value, energy.value * high / step.value
         if how.carbon_intensity is not None:
             carbon = computed("run.co2_kg", cost.run_carbon, "kg", energy=energy.value, intensity=how.carbon_intensity)
-    return Run(checkpoint=saved, steps=steps, seconds=seconds, device_hours=hours, cost=_cost(found, hours),
+    return Run(found=found, steps=steps, seconds=seconds, device_hours=hours, cost=_cost(found, hours),
                energy=energy, carbon=carbon, mtbf=mtbf, interval=interval, goodput=goodput)  # fmt: skip
 
 
@@ -108,13 +112,14 @@ def _checkpoint(found: Evaluation) -> Term:
     )
 
 
-def _reliability(found: Evaluation, saved: Term, step: Term) -> tuple[Term | None, Term | None, Term | None]:
+def _reliability(found: Evaluation, step: Term) -> tuple[Term | None, Term | None, Term | None]:
     """Mean time between failures of all devices, time between checkpoints, goodput; none where nothing fails."""
     plan = found.plan
     scenario, how = plan.scenario, plan.scenario.reliability
     device = how.mtbf if how.mtbf is not None else scenario.cluster.mtbf
     if device is None:
         return None, None, None
+    saved = _checkpoint(found)
     devices = plan.layout.devices
     mtbf = computed("run.mtbf", reliability.system_mtbf, "s", device_mtbf=device, devices=devices)
     nodes = ceil_div(devices, scenario.cluster.devices_per_node)
