@@ -6,10 +6,10 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("default", deadline=None, max_examples=60, print_blob=True,
+settings.register_profile("default", deadline=None, max_examples=60, print_blob=True, derandomize=True,
                           suppress_health_check=[HealthCheck.too_slow,
                               HealthCheck.function_scoped_fixture])  # fmt: skip
-settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
+settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000, derandomize=False)
 settings.load_profile("default")
 
 
