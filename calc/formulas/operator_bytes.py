@@ -233,3 +233,37 @@ def loss_bytes(vocabulary: Number, kind: str = "full") -> Number:
     Derived from torch's cross-entropy in 32 bits; fused: Hsu et al. 2024 (Liger), arXiv 2410.10989.
     """
     return vocabulary * LOSS_PASSES[kind]
+
+
+def low_rank_bytes(inputs: Number, outputs: Number, element_bytes: Number = 2, adapter_bytes: Number = 2, *,
+                   eager: bool = False, backward: bool = False) -> Number:  # fmt: skip
+    """Bytes that a low-rank adapter moves beside its matrix, per token.
+
+    Equation
+    --------
+    fused: bytes = inputs * e + outputs * 2 e; backward inputs * 3 e + outputs * 2 e
+    eager: bytes = inputs * (e + 2 a) + outputs * (2 e + 4 a); backward inputs * (4 e + 3 a) + outputs * (e + 5 a)
+
+    Parameters
+    ----------
+    inputs, outputs : Number
+        Size of the adapted matrix on this device [1].
+    element_bytes : Number
+        Bytes per activation, e [byte].
+    adapter_bytes : Number
+        Bytes per number of the adapter, a; its input is cast to it and its output back [byte].
+    eager : bool
+        Whether casts, scaling and the addition to the matrix' output each read and write all of it.
+    backward : bool
+        The backward pass in place of the forward one.
+
+    Source
+    ------
+    Counted in PEFT's tuners/lora/layer.py: cast, two products, scaling, addition; its inner width is left out.
+    """
+    e, a = element_bytes, adapter_bytes
+    if not eager:
+        return (3 if backward else 1) * inputs * e + 2 * outputs * e
+    if backward:
+        return inputs * (4 * e + 3 * a) + outputs * (e + 5 * a)
+    return inputs * (e + 2 * a) + outputs * (2 * e + 4 * a)

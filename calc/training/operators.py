@@ -298,13 +298,33 @@ class Operators:
             moved = moved + tokens * bytes_
             moved_back = moved_back + tokens * back
             kernels += count
-        if not kernels:
+        eager = self.plan.kernels == "eager"
+        adapted, adapted_back, adapters = self._adapters(part)
+        if not kernels and not adapters:
             return 0, 0, 0
-        launched = kernels * passes
+        launched = kernels * passes + adapters
         half = self.half
-        return (matmul.memory_seconds(half, moved * passes, launched),
-                matmul.memory_seconds(half, moved_back * passes, launched),
-                2 * kernels * EAGER_KERNELS if self.plan.kernels == "eager" else 2 * launched)  # fmt: skip
+        return (matmul.memory_seconds(half, moved * passes + adapted, launched),
+                matmul.memory_seconds(half, moved_back * passes + adapted_back, launched),
+                2 * (kernels * EAGER_KERNELS + adapters) if eager else 2 * launched)  # fmt: skip
+
+    def _adapters(self, part: Part) -> tuple[Number, Number, int]:
+        """Bytes that adapters of a part's matrices move, forward and backward, and how many kernels that takes."""
+        plan, adapter = self.plan, self.plan.adapter
+        if adapter is None or not plan.frozen:
+            return 0, 0, 0
+        eager = plan.kernels == "eager"
+        forward = backward = 0.0
+        kernels = 0
+        for weight in part.weights():
+            if weight.name not in adapter.names:
+                continue
+            sizes = weight.used * weight.inputs, weight.used * weight.outputs, 2, adapter.recipe.weight_bytes
+            forward += operator_bytes.low_rank_bytes(*sizes, eager=eager)
+            backward += operator_bytes.low_rank_bytes(*sizes, eager=eager, backward=True)
+            kernels += EAGER_KERNELS if eager else 2
+        tokens = self.tokens / plan.layout.tensor
+        return tokens * forward, tokens * backward, kernels
 
     def _tensor(self, reduced: int, time: LayerTime, again: int) -> None:
         """Sums over the tensor group: one all-reduce (or all-gather and reduce-scatter) per row-split matrix, forward
