@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from calc.errors import unknown
-from calc.xp import Number, log, maximum, minimum
+from calc.xp import Number, log, maximum, minimum, where
 
 NAMES = {"zero_bubble": "zb-h1", "zb1p": "zb-h1", "zb2p": "zb-2p", "zb-h2": "zb-2p", "zbv": "zb-v"}
 """Other names of schedules."""
@@ -103,6 +103,7 @@ def in_flight(schedule: str, stages: Number, micro_batches: Number, stage: Numbe
     interleaved: min(m, (2 * (p - i - 1) + (v - 1) * p + 1) / v)
     zb-v: min(m, p);  v-half: min(m, p / 2);  v-min: min(m, p / 3)
     dualpipe, dualpipev: min(m, p + 1);  chimera: min(m, min(p / 2, p - i) + min(p / 2, i + 1))
+    one stage: 1, since there is no pipeline to fill
 
     Parameters
     ----------
@@ -128,10 +129,15 @@ def in_flight(schedule: str, stages: Number, micro_batches: Number, stage: Numbe
     (8, 1, 9.75)
     """
     name = canonical(schedule)
-    if name == "gpipe":
-        return micro_batches + 0 * stage
     if name in ("1f1b", "zb-h1"):
         return minimum(micro_batches, stages - stage)
+    return where(stages > 1, _held(name, stages, micro_batches, stage, chunks), minimum(micro_batches, 1))
+
+
+def _held(name: str, stages: Number, micro_batches: Number, stage: Number, chunks: Number) -> Number:
+    """The same of the other schedules, where there are several stages."""
+    if name == "gpipe":
+        return micro_batches + 0 * stage
     if name == "zb-2p":
         return minimum(micro_batches, 2 * (stages - stage))
     if name == "interleaved":
