@@ -266,7 +266,10 @@ class TrainingMemory:
         plan, profile, model = self.plan, self.plan.parts.profile, self.model
         found = [assumed_term("memory.buffers.workspace", profile.workspace)]
         if not plan.frozen and not self.at_once:
-            found.append(assumed_term("memory.buffers.buckets", profile.bucket_bytes, self.gathering.several))
+            # one bucket fills while another is sent; a small model fills neither
+            full = 2 * amounts.trained * plan.parts.recipe.gradient_bytes / maximum(profile.bucket_bytes.high, 1)
+            found.append(assumed_term("memory.buffers.buckets", profile.bucket_bytes,
+                                      self.gathering.several * minimum(1, full)))  # fmt: skip
         casts = plan.parts.recipe.cast_bytes if self.autocast and not plan.frozen else 0
         copies = amounts.copies(model) + casts * amounts.matrices
         found.append(Term("memory.buffers.copies", copies, note="copies of weights in the format multiplied in"))
