@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from calc import constraints
@@ -62,7 +63,7 @@ class Adapter:
     """Share of the model's own weights that are trained, where nothing is added."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
     """One training plan, or (where fields of `layout` are arrays) many: what every term is computed from."""
 
@@ -99,17 +100,17 @@ class Plan:
         own = self.parts.precision
         return own.name.partition("-")[0] if own.low_roles else self.training.precision
 
-    @property
+    @cached_property
     def tokens(self) -> Number:
         """Tokens of a micro-batch on one device: its share of each sequence [token]."""
         return self.layout.micro_batch * self.training.sequence_length / self.layout.context
 
-    @property
+    @cached_property
     def data_group(self) -> Number:
         """Devices that hold the same part of a dense layer: replicas and context ranks."""
         return states.dense_group(self.layout.data, self.layout.context)
 
-    @property
+    @cached_property
     def expert_data_group(self) -> Number:
         """Devices that hold the same part of the same experts."""
         layout = self.layout
@@ -120,18 +121,18 @@ class Plan:
         """Stages whose contents can differ."""
         return stages(self.model, self.layout.pipeline, self.layout.virtual, self.ends)
 
-    @property
+    @cached_property
     def vocabulary_padding(self) -> Number:
         """Multiple that the vocabulary is padded to: Megatron-LM's is 128 per tensor rank."""
         multiple = self.parts.profile.vocabulary_multiple
         return multiple * self.layout.tensor if multiple > 1 else 1
 
-    @property
+    @cached_property
     def padded_vocabulary(self) -> Number:
         """Vocabulary as the framework pads it."""
         return round_up(self.scenario.model.vocab_size, self.vocabulary_padding)
 
-    @property
+    @cached_property
     def frozen(self) -> bool:
         """Whether the model's own weights get no gradient."""
         return self.adapter is not None and self.adapter.kind.freezes_base
@@ -141,7 +142,7 @@ class Plan:
         """Share of the model's own weights that are trained."""
         return 1.0 if self.adapter is None else self.adapter.share
 
-    @property
+    @cached_property
     def quantized(self) -> bool:
         """Whether frozen weights are stored in fewer than 16 bits."""
         return self.frozen and self.base.bits < 16
@@ -164,7 +165,7 @@ class Plan:
         """Format that a frozen weight is stored in."""
         return format_of(self.base, weight)
 
-    @property
+    @cached_property
     def length(self) -> Number:
         """Tokens that can meet each other: the sequence, or of packed documents one like their mean [token]."""
         training = self.training
@@ -176,7 +177,7 @@ class Plan:
         """Keys that a query meets, the mean over a sequence [token]."""
         return attended_keys(self.length, scores.window, scores.causal) / scores.stride
 
-    @property
+    @cached_property
     def imbalance(self) -> Number:
         """Load of the busiest device's experts, of the balanced one; what capacity pads to, where there is one."""
         training = self.training
