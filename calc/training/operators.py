@@ -1,20 +1,21 @@
-"""Time of one micro-batch through one layer on one device: matrices, attention, memory-bound operators, and what its
-groups exchange."""
+"""Time of one micro-batch through one layer on one device: matrices, attention, memory-bound operators."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from calc.architecture.part import Part, Scores, Weight
-from calc.formulas import attention_time, collectives, matmul, operator_bytes, traffic
-from calc.formulas.collectives import Fabric, Group
+from calc.formulas import attention_time, matmul, operator_bytes
+from calc.formulas.flops import MATRICES
 from calc.formulas.matmul import Roof
 from calc.formulas.sharding import shard
 from calc.specs.format_records import HALF_BITS
+from calc.training.exchanges import Exchanges
+from calc.training.layer_time import LayerTime
 from calc.training.plan import Plan
-from calc.xp import Number, ceil_div, is_array, maximum, minimum
+from calc.xp import Number, ceil_div, is_array, maximum
 
 CAST_PASSES = {"fp8": 2, "nvfp4": 2}
 """Reads of a tensor that is cast to a format: two where its scale comes from the whole of it, one from a block."""
@@ -24,43 +25,6 @@ EAGER_KERNELS = 5
 
 KERNELS = {operator_bytes.scan_bytes: 6, operator_bytes.router_bytes: 12, operator_bytes.permute_bytes: 8}
 """Kernels of an operator that is several even where kernels are fused."""
-
-MATRIX_ROLES = ("linear", "expert", "router", "head")
-"""Roles of weights that tokens are multiplied with."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class LayerTime:
-    """Seconds of one micro-batch in one layer, by what takes them."""
-
-    matmul: dict[str, Number] = field(default_factory=dict)
-    """Matrices by name: forward and backward."""
-    products: Number = 0
-    """All of them."""
-    attention: Number = 0
-    memory: Number = 0
-    """Memory-bound operators."""
-    forward: Number = 0
-    """Computation of the forward pass."""
-    backward: Number = 0
-    """Computation of the backward pass, recomputation included."""
-    weight_gradient: Number = 0
-    """The part of `backward` that computes gradients of weights: what zero-bubble schedules put off."""
-    recomputed: Number = 0
-    """The part of `backward` that computes forward results again."""
-    tensor: Number = 0
-    """Exchanges of the tensor group, forward and backward."""
-    expert: Number = 0
-    context: Number = 0
-    forward_shares: Number = 0
-    """Exchanges of the forward pass, all groups: what full recomputation repeats."""
-    kernels: Number = 0
-    """Kernels that the host launches, forward and backward."""
-
-    @property
-    def compute(self) -> Number:
-        """All computation."""
-        return self.forward + self.backward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,7 +41,7 @@ def multiplications(part: Part, fused: bool) -> tuple[Matrices, ...]:
     and up), as Megatron-LM's linear_qkv and linear_fc1."""
     found: dict[object, list[Weight]] = {}
     for weight in part.weights():
-        if weight.role not in MATRIX_ROLES or weight.inputs == 1:
+        if weight.role not in MATRICES or weight.inputs == 1:
             continue
         joined = fused and weight.split == "column" and weight.role in ("linear", "expert")
         same = (weight.role, weight.inputs, weight.copies, weight.used) if joined else weight.name
@@ -86,44 +50,16 @@ def multiplications(part: Part, fused: bool) -> tuple[Matrices, ...]:
                  for weights in found.values())  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Groups:
-    """The process groups of a plan, placed on the network."""
-
-    tensor: Group
-    context: Group
-    expert: Group
-    expert_tensor: Group
-    data: Group
-    expert_data: Group
-    stages: Group
-
-
-def groups(plan: Plan, fabric: Fabric) -> Groups:
-    """Groups placed from the inside out: tensor, context, expert, data, pipeline (Megatron-LM's default order)."""
-    layout = plan.layout
-    within = layout.expert_tensor * layout.expert
-    return Groups(
-        tensor=collectives.place(fabric, layout.tensor, 1),
-        context=collectives.place(fabric, layout.context, layout.tensor),
-        expert=collectives.place(fabric, layout.expert, layout.expert_tensor),
-        expert_tensor=collectives.place(fabric, layout.expert_tensor, 1),
-        data=collectives.place(fabric, plan.data_group, layout.tensor),
-        expert_data=collectives.place(fabric, plan.expert_data_group, within),
-        stages=collectives.place(fabric, layout.pipeline, layout.stage_devices),
-    )  # fmt: skip
-
-
 class Operators:
     """Layer times of a plan."""
 
-    def __init__(self, plan: Plan, low: Roof, half: Roof, groups: Groups) -> None:
+    def __init__(self, plan: Plan, low: Roof, half: Roof, exchanges: Exchanges) -> None:
         self.plan = plan
         self.low = low
         """The roof of the precision."""
         self.half = half
         """The roof of the 16-bit format: attention, head, router, memory-bound operators."""
-        self.groups = groups
+        self.exchanges = exchanges
         profile = plan.parts.profile
         self.passes = profile.memory_passes.value
         self.rate = profile.matmul.value
@@ -142,16 +78,6 @@ class Operators:
         self.tokens = plan.tokens
         self.spread = self.tokens / plan.layout.tensor if plan.sequence_parallel else self.tokens
         """Tokens of a rank between the matrices."""
-
-    def shards(self, group: Group) -> tuple[Group, Group | None]:
-        """The ranks that share one sharded copy, and those that hold the same part of other copies (hybrid)."""
-        limit = self.plan.scenario.parallel.shard_group
-        if limit is None:
-            return group, None
-        inside = minimum(group.ranks, limit)
-        stride = self.plan.layout.tensor
-        return (collectives.place(group.fabric, inside, stride),
-                collectives.place(group.fabric, group.ranks / inside, stride * inside))  # fmt: skip
 
     def layer(self, parts: Iterable[Part], *, recompute: bool = True) -> LayerTime:
         """Times of some parts."""
@@ -210,7 +136,7 @@ class Operators:
             kernels += 3
             if "scores" in saves:
                 spared = spared + forward
-            self._context(scores, time)
+            self.exchanges.context(scores, time)
         forward, backward, launched = self._memory(part)
         again = forward if whole_moe or (part.group == "norms" and "layernorm" in modules) else 0
         time.memory = time.memory + forward + backward
@@ -219,9 +145,9 @@ class Operators:
         time.recomputed = time.recomputed + again
         time.kernels = time.kernels + kernels + launched
         if reduced:
-            self._tensor(reduced, time, 1 if repeated else 0)
+            self.exchanges.tensor(reduced, time, 1 if repeated else 0)
         if part.group == "experts":
-            self._experts(part, time, 1 if whole_moe else 0)
+            self.exchanges.experts(part, time, 1 if whole_moe else 0)
         return spared
 
     def _matrices(self, matrices: Matrices) -> tuple[Number, Number, Number]:
@@ -325,65 +251,6 @@ class Operators:
             kernels += EAGER_KERNELS if eager else 2
         tokens = self.tokens / plan.layout.tensor
         return tokens * forward, tokens * backward, kernels
-
-    def _tensor(self, reduced: int, time: LayerTime, again: int) -> None:
-        """Sums over the tensor group: one all-reduce (or all-gather and reduce-scatter) per row-split matrix, forward
-        and backward (Megatron-LM, arXiv 1909.08053, section 3)."""
-        group = self.groups.tensor
-        if not is_array(group.ranks) and group.ranks == 1:
-            return
-        moved = traffic.tensor_traffic(self.tokens, self.plan.scenario.model.hidden_size)
-        if self.plan.sequence_parallel:
-            gathered = collectives.all_gather(moved, group) * reduced
-            once = 2 * gathered
-            # the gathered input is not kept: gathered once more for its weight's gradient
-            time.tensor = time.tensor + gathered
-        else:
-            once = collectives.all_reduce(moved, group) * reduced
-        time.tensor = time.tensor + (2 + again) * once
-        time.forward_shares = time.forward_shares + once
-
-    def _experts(self, part: Part, time: LayerTime, again: int) -> None:
-        """Dispatch to the experts' devices and combination, forward and backward."""
-        expert = next((weight for weight in part.weights() if weight.role == "expert"), None)
-        if expert is None:
-            return
-        plan = self.plan
-        moved = traffic.expert_traffic(self.tokens / plan.layout.tensor, expert.inputs, expert.used) * self.imbalance
-        group, limit = self.groups.expert, plan.scenario.parallel.node_limit or 0
-        if plan.parts.profile.expert_dispatch == "once_per_node":
-            limit = traffic.reached_nodes(expert.used, group.nodes, limit)
-        once = collectives.all_to_all(moved, group, node_limit=limit, experts_per_token=expert.used)
-        narrow = plan.parts.recipe.dispatch_bytes / 2
-        sent = once if narrow == 1 else collectives.all_to_all(moved * narrow, group, node_limit=limit,
-                                                               experts_per_token=expert.used)  # fmt: skip
-        inside = collectives.all_reduce(moved * plan.layout.expert_tensor, self.groups.expert_tensor)
-        time.expert = time.expert + (2 + again) * (sent + once) + (2 + again) * inside
-        time.forward_shares = time.forward_shares + sent + once + inside
-
-    def _context(self, scores: Scores, time: LayerTime) -> None:
-        """Exchange of keys and values over the context group."""
-        plan, layout = self.plan, self.plan.layout
-        if not is_array(layout.context) and layout.context == 1:
-            return
-        heads = scores.kv_heads or scores.heads
-        held = ceil_div(heads, layout.tensor) if scores.split else heads
-        width = held * (scores.qk_dim + scores.v_dim) / 2
-        kind = plan.scenario.parallel.context_kind
-        if kind == "ulysses":
-            query = ceil_div(scores.heads, layout.tensor) * (scores.qk_dim + scores.v_dim) / 2
-            once = collectives.all_to_all(traffic.ulysses_traffic(self.tokens, query, width), self.groups.context)
-            back = once
-        elif kind == "ring":
-            moved = traffic.ring_traffic(self.tokens, width) * (layout.context - 1)
-            once = collectives.p2p(moved, self.groups.context, layout.context - 1)
-            back = 2 * once
-        else:
-            moved = traffic.gather_traffic(self.tokens, width, layout.context)
-            once = collectives.all_gather(moved, self.groups.context)
-            back = 2 * once
-        time.context = time.context + once + back
-        time.forward_shares = time.forward_shares + once
 
     def loss(self, time: LayerTime) -> None:
         """Add the loss over the vocabulary: memory-bound, forward and backward."""

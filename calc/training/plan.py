@@ -65,7 +65,10 @@ class Adapter:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """One training plan, or (where fields of `layout` are arrays) many: what every term is computed from."""
+    """One training plan, or (where fields of `layout` are arrays) many: what every term is computed from.
+
+    Not slotted: what is derived from the fields is kept, since every layer asks for it.
+    """
 
     scenario: Scenario
     model: Trained

@@ -7,8 +7,10 @@ from functools import cached_property
 
 from calc.formulas import collectives, matmul, schedule, states, traffic
 from calc.formulas.exposed import exposed
+from calc.training.exchanges import Exchanges
+from calc.training.layer_time import LayerTime
 from calc.training.offload import offload_seconds
-from calc.training.operators import LayerTime, Operators, groups
+from calc.training.operators import Operators
 from calc.training.plan import Plan
 from calc.training.stages import Stage
 from calc.training.states import ModelStates
@@ -139,7 +141,7 @@ class StepTime:
         share: Number = profile.overlap_expert.value
         across = profile.overlap_expert_network
         if across is not None:
-            spread = (self.operators.groups.expert.nodes > 1) & (plan.layout.virtual > 1)
+            spread = (self.operators.exchanges.groups.expert.nodes > 1) & (plan.layout.virtual > 1)
             share = where(spread, across.value, share)
         if plan.schedule in BOTH_WAYS:
             share = maximum(share, HIDDEN_BOTH_WAYS)
@@ -189,7 +191,7 @@ class StepTime:
     def _transfers(self, batches: Number) -> Number:
         """Activations between stages: what isn't hidden in the steady state, and all of what fills the pipeline."""
         plan, layout = self.plan, self.plan.layout
-        groups = self.operators.groups
+        groups = self.operators.exchanges.groups
         # each tensor rank sends a part, its own of the sequence or a slice that the next stage gathers (Megatron-LM,
         # arXiv 2104.04473, section 4.1)
         moved = traffic.pipeline_traffic(plan.tokens, plan.scenario.model.hidden_size, 2, layout.tensor)
@@ -209,7 +211,7 @@ class StepTime:
 
     def _data_of(self, stage: Stage, batches: Number) -> Number:
         """The same of one stage."""
-        plan, profile, groups = self.plan, self.plan.parts.profile, self.operators.groups
+        plan, profile, groups = self.plan, self.plan.parts.profile, self.operators.exchanges.groups
         ahead_share, back_share, reduce_share = traffic.zeropp_parameters(plan.scenario.parallel.zeropp)
         held: dict[bool, tuple[Number, Number]] = {}
         for (_, expert), amount in self.model.of(stage).items():
@@ -220,7 +222,7 @@ class StepTime:
         reduced: Number = 0
         gathered: Number = 0
         for expert, (fetched, trained) in held.items():
-            group, across = self.operators.shards(groups.expert_data if expert else groups.data)
+            group, across = self.operators.exchanges.shards(groups.expert_data if expert else groups.data)
             pieces = maximum(stage.layers, 1)
             if plan.sharding != "zero3":
                 pieces = traffic.buckets(trained, pieces, groups.data.ranks, profile.bucket_elements,
@@ -291,7 +293,7 @@ def step_time(plan: Plan, model: ModelStates | None = None) -> StepTime:
     half = matmul.roof(scenario.hardware, efficiency,
                        precision if precision in ("fp32", "tf32", "fp16") else scenario.hardware.half_format,
                        plan.parts.profile.attention_kernel)  # fmt: skip
-    return StepTime(plan, model or ModelStates(plan), Operators(plan, low, half, groups(plan, fabric)))
+    return StepTime(plan, model or ModelStates(plan), Operators(plan, low, half, Exchanges(plan, fabric)))
 
 
 def _slowest(times: list[StageTime]) -> StageTime:
