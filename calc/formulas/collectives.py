@@ -64,12 +64,12 @@ def fabric(hardware: Hardware, cluster: Cluster, efficiency: Efficiency, devices
     if bandwidth is None:
         bandwidth, kind = (hardware.host_link or {}).get("bandwidth"), "pcie"
     if bandwidth is None and most > 1 and cluster.devices_per_node > 1:
-        raise MissingFactError(f"nothing says what connects the devices of a node; give node_link.bandwidth of the "
-                               f"cluster or link.bandwidth of {hardware.name}")  # fmt: skip
+        raise MissingFactError(f"nothing says what connects the devices of a node; give "
+                               f"cluster.node_link.bandwidth, or link.bandwidth of {hardware.name}")  # fmt: skip
     network = hardware.network if cluster.nic_per_device is None else cluster.nic_per_device
     if not network and most > cluster.devices_per_node:
         raise MissingFactError(f"{most:g} devices are more than a node's {cluster.devices_per_node}, and nothing says "
-                               f"what connects nodes; give nic_per_device of the cluster")  # fmt: skip
+                               f"what connects nodes; give cluster.nic_per_device, or another --cluster")  # fmt: skip
     nominal = float(bandwidth or 1)
     return Fabric(
         per_node=cluster.devices_per_node, kind=kind, efficiency=efficiency,
