@@ -144,6 +144,25 @@ def software_names() -> list[str]:
     return list(records("software.yaml").names("profiles"))
 
 
+def software_name(name: object) -> str:
+    """A profile's own name, from that or from another name of the framework or engine (`mosaicml`, `accelerate`).
+
+    Raises
+    ------
+    UnknownNameError
+        None is called so; the nearest are named.
+    """
+    names_, others = software_names(), records("software.yaml").names("aliases")
+    if not isinstance(name, str):
+        raise unknown("software", name, names_)
+    wanted = normal(name)[:80]
+    if wanted in names_:
+        return wanted
+    if wanted in others:
+        return str(records("software.yaml").record("aliases", wanted).data[wanted])
+    raise unknown("software", name, [*names_, *others])
+
+
 @lru_cache(maxsize=32)
 def software(name: str) -> Software:
     """The profile of a framework or engine, its assumed quantities in base units.
@@ -151,8 +170,7 @@ def software(name: str) -> Software:
     A record with `like` has the keys of the profile it names, but for those that it sets itself.
     """
     names_ = software_names()
-    if name not in names_:
-        raise unknown("software", name, names_)
+    name = software_name(name)
     document = records("software.yaml").record("profiles", name)
     own = dict(document.data[name])
     like = own.pop("like", None)

@@ -60,7 +60,7 @@ def scenario_from(document: Document) -> Scenario:
     with _placed(document, "cluster"):
         node = _node(document, data.get("cluster"), device)
     with _placed(document, "software"):
-        profile = load.software(_choice(data.get("software", "generic"), load.software_names(), "software"))
+        profile = load.software(load.software_name(data.get("software", "generic")))
         if task not in profile.tasks:
             fitting = [name for name in load.software_names() if task in load.software(name).tasks]
             raise BadValueError(f"{profile.name} is not for task {task}; choose from {', '.join(fitting)}")

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from calc import load, scenario_file
+from calc.configs import records
 from calc.documents import Document
-from calc.errors import CalcError
+from calc.errors import CalcError, UnknownNameError
 from calc.memory import InferenceMemory, deploy
 from calc.specs import training_profile as profiles
 from calc.specs.recipe import recipe_named
@@ -242,3 +243,12 @@ def test_fit_reads_no_training_profile():
     code = ("import sys; from calc.cli.app import app; app.main(['fit', 'llama-3.1-8b', 'h100-sxm'], "
             "standalone_mode=False); assert 'calc.specs.training_profile' not in sys.modules")  # fmt: skip
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+
+
+def test_other_names_of_frameworks():
+    for name in records("software.yaml").names("aliases"):
+        assert load.software_name(name) in load.software_names(), name
+        assert name not in load.software_names(), "an alias hides no profile"
+    assert load.software("MosaicML").name == "llm-foundry"
+    with pytest.raises(UnknownNameError, match="unknown software 'mosaicm'; did you mean mosaicml"):
+        load.software_name("mosaicm")
