@@ -73,6 +73,8 @@ class TrainingProfile:
     root_gathered: bool = key("flag", True, doc="whether ZeRO-3 leaves tables and head gathered through a step, "
                                                 "as what belongs to no layer")  # fmt: skip
     bucket_bytes: Assumed = key("any", doc="buckets for reducing and gathering, all together")
+    accumulates_in_product: bool = key("flag", True, doc="whether the product that makes a gradient adds it to "
+                                                         "the buffer; else a kernel of its own does")  # fmt: skip
     bucket_elements: float = key("count", 40e6, minimum=1, doc="parameters of a bucket that gradients are reduced in, "
                                                                "at least")  # fmt: skip
     bucket_elements_per_rank: float = key("count", 1e6, doc="the same, per data-parallel rank")

@@ -15,11 +15,12 @@ from calc.specs.format_records import HALF_BITS
 from calc.training.exchanges import Exchanges
 from calc.training.layer_time import LayerTime
 from calc.training.plan import Plan
-from calc.xp import Number, ceil_div, is_array, maximum
+from calc.xp import Number, ceil_div, is_array, maximum, where
 
 CAST_PASSES = {"fp8": 2, "nvfp4": 2}
 """Reads of a tensor that is cast to a format: two where its scale comes from the whole of it, one from a block."""
 
+SIXTEEN_BIT = 2
 EAGER_KERNELS = 5
 """Kernels that eager software launches for a memory-bound operator: a norm, a rotation, a gated activation."""
 
@@ -73,6 +74,10 @@ class Operators:
         # weights' gradients are added to a buffer, or written anew and reduced
         self.gradient_bytes = 2.0 if profile.gradients_in_backward else 2 * (
             4.0 if profile.accumulates_fp32 else plan.parts.recipe.gradient_bytes)  # fmt: skip
+        # several micro-batches: a gradient is read with the sum of those before, which is written again
+        self.added = 0.0 if profile.accumulates_in_product or plan.sharding == "zero3" else SIXTEEN_BIT + 2 * (
+            4.0 if profile.accumulates_fp32 else plan.parts.recipe.gradient_bytes)  # fmt: skip
+        self.several = where(plan.layout.micro_batches > 1, 1, 0)
         self.fused = plan.kernels == "fused"
         self.imbalance = plan.imbalance
         self.tokens = plan.tokens
@@ -173,6 +178,9 @@ class Operators:
             roof, rows, inputs, outputs, copies, gradient_bytes=self.gradient_bytes, frozen=plan.frozen,
         )  # fmt: skip
         forward, by_input, by_weight = forward / self.rate, by_input / self.rate, by_weight / self.rate
+        if self.added and not plan.frozen:
+            moved = self.several * inputs * outputs * copies * self.added
+            by_weight = by_weight + matmul.memory_seconds(self.half, moved)
         if plan.quantized and all(plan.base_format(weight).bits < HALF_BITS for weight in matrices.weights):
             # each product widens the frozen matrix anew
             elements = inputs * outputs * copies
