@@ -251,12 +251,10 @@ def paths(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PATHS = paths(FULL)
 
 
-@st.composite
-def wrong_scenarios(draw: st.DrawFn) -> dict[str, Any]:
-    """The full scenario with one to three keys replaced, removed, renamed or added at random."""
-    data = copied(FULL)
-    for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from(PATHS))
+def mutated(draw: st.DrawFn, data: dict[str, Any], places: list[tuple[Any, ...]], most: int = 3) -> dict[str, Any]:
+    """One to some keys replaced, removed, renamed or added at random."""
+    for _ in range(draw(st.integers(1, most))):
+        path = draw(st.sampled_from(places))
         holder: Any = data
         for key in path[:-1]:
             holder = holder.get(key) if isinstance(holder, dict) else None
@@ -272,6 +270,12 @@ def wrong_scenarios(draw: st.DrawFn) -> dict[str, Any]:
             if action == "rename":
                 holder[draw(st.one_of(words, st.just(f"{path[-1]}s")))] = value
     return data
+
+
+@st.composite
+def wrong_scenarios(draw: st.DrawFn) -> dict[str, Any]:
+    """The full scenario with one to three keys replaced, removed, renamed or added at random."""
+    return mutated(draw, copied(FULL), PATHS)
 
 
 def copied(data: Any) -> Any:

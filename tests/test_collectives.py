@@ -134,23 +134,6 @@ def test_missing_links_name_the_key():
         fabric(replace(hardware, link=None, host_link=None), replace(node, node_link=None), load.efficiency("ada"), 2)
 
 
-def test_data_parallel_volumes():
-    """Sent per step in units of the parameters (Rajbhandari et al. 2020, section 7); 7B, bf16, 64 ranks at 50 GB/s."""
-
-    def volume(sharding, batches=1, **options):
-        return traffic.gathered_parameters(sharding, 1, batches) + traffic.reduced_parameters(sharding, 1, batches,
-                                                                                             **options)  # fmt: skip
-
-    assert [volume(sharding) for sharding in ("none", "zero1", "zero2", "zero3")] == [2, 2, 2, 3]
-    assert volume("zero1", 16) == 2
-    assert volume("zero3", 16) == 33
-    assert volume("zero3", 16, each=True) == 48
-    assert traffic.gathered_parameters("zero3", 1, 1, 1) == 1, "Llama 3 keeps weights between forward and backward"
-    group = place(fabric_of("dgx-h100", **NOMINAL), 64, 8)
-    assert volume("zero3") * all_gather(14e9, group) == pytest.approx(0.827, rel=1e-3)
-    assert 3 / sum(traffic.zeropp_parameters(("qwz", "hpz", "qgz"))) == 4
-
-
 def test_tensor_parallel_volume():
     """Llama-3-70B, 4096 tokens over 8: 67.1 MB per all-reduce, 83.5 ms per micro-batch at 450 GB/s."""
     group = place(fabric_of("dgx-h100", **NOMINAL), 8)

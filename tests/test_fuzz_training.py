@@ -13,7 +13,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import FULL, SMALL_CONFIG, SMALL_DEVICE, copied, document, paths, values, words
+from strategies import FULL, SMALL_CONFIG, SMALL_DEVICE, copied, document, mutated, paths
 
 from calc import composer, scenario_file
 from calc.cli.options import ZERO_STAGES, save, training_document
@@ -217,27 +217,6 @@ TUNING: dict[str, Any] = {
 """Tuning on rewards, its own keys all given."""
 PATHS = paths(BASE)
 TUNING_PATHS = [path for path in paths(TUNING) if path[0] == "rl"]
-
-
-def mutated(draw: st.DrawFn, data: dict[str, Any], places: list[tuple[Any, ...]], most: int = 3) -> dict[str, Any]:
-    """One to some keys replaced, removed, renamed or added at random."""
-    for _ in range(draw(st.integers(1, most))):
-        path = draw(st.sampled_from(places))
-        holder: Any = data
-        for key in path[:-1]:
-            holder = holder.get(key) if isinstance(holder, dict) else None
-        if not isinstance(holder, dict):
-            continue
-        action = draw(st.sampled_from(["replace", "replace", "replace", "remove", "rename", "add"]))
-        if action == "replace":
-            holder[path[-1]] = draw(values)
-        elif action == "add":
-            holder[draw(words)] = draw(values)
-        elif path[-1] in holder:
-            value = holder.pop(path[-1])
-            if action == "rename":
-                holder[draw(st.one_of(words, st.just(f"{path[-1]}s")))] = value
-    return data
 
 
 @st.composite

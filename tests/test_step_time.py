@@ -8,6 +8,7 @@ import pytest
 
 from calc import scenario_file
 from calc.documents import Document
+from calc.formulas import collectives
 from calc.formulas.exposed import exposed
 from calc.specs.plan import Layout
 from calc.training.plan import decide
@@ -138,6 +139,26 @@ def test_small_micro_batches_expose_the_gathers_of_sharded_weights():
              for size in (1, 2, 4, 8)]  # fmt: skip
     assert rates == sorted(rates)
     assert rates[0] < 0.85 * rates[-1]
+
+
+@pytest.mark.parametrize(
+    ("sharding", "batches", "changes", "volume"),
+    [("none", 1, {}, 2), ("zero1", 1, {}, 2), ("zero2", 1, {}, 2), ("zero3", 1, {}, 3), ("zero1", 16, {}, 2),
+     ("zero3", 16, {"reduce_each_micro_batch": False}, 33), ("zero3", 16, {}, 48),
+     ("zero3", 1, {"reshard_after_forward": False}, 2)],
+)  # fmt: skip
+def test_data_parallel_volumes(sharding, batches, changes, volume):
+    """Sent per step in units of the parameters: 2, and 3 of ZeRO-3, 1.5 times as much (Rajbhandari et al. 2020, arXiv
+    1910.02054, section 7); Llama 3 keeps gathered weights between forward and backward."""
+    plan = plan_of("llama-2-7b", software="fsdp", parallel={"sharding": sharding},
+                   training={"global_batch_size": 64 * batches})  # fmt: skip
+    plain = {"link_latency": 0, "network_latency": 0, "in_network": 0}
+    profile = plan.parts.profile.changed({"overlap_data": 0, "overlap_gather": 0, "gradient_reduce_bytes": 2,
+                                          "gather_bytes": 2, **changes})  # fmt: skip
+    parts = replace(plan.parts, profile=profile, efficiency=replace(plan.parts.efficiency, **plain))
+    step = step_time(replace(plan, parts=parts))
+    once = collectives.all_gather(2 * 6_738_415_616, step.operators.exchanges.groups.data)
+    assert step.components()["data_comm"] / once == pytest.approx(volume, rel=1e-6)
 
 
 def test_compressed_shards_travel_faster():

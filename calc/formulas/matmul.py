@@ -215,24 +215,6 @@ def linear_seconds(roof: Roof, tokens: Number, inputs: Number, outputs: Number, 
     return ahead, behind, greatest((tokens + depth) * weight / rate, moved) + kernel
 
 
-def shape_share(roof: Roof, rows: Number, inputs: Number, outputs: Number, count: Number = 1) -> Number:
-    """Share of the ceiling that shape leaves to a product: tiles, waves, depth and alignment.
-
-    Equation
-    --------
-    share = rows * outputs * count * inputs * aligned / (slots * (inputs + depth))
-
-    Parameters
-    ----------
-    roof : Roof
-    rows, inputs, outputs, count : Number
-        As in `matmul_seconds` [1].
-    """
-    useful = rows * outputs * count * inputs
-    slots = _slots(roof, rows, outputs, count)
-    return useful * _alignment(roof, inputs, outputs, count) / (slots * (inputs + roof.efficiency.depth))
-
-
 def memory_seconds(roof: Roof, moved: Number, kernels: Number = 1) -> Number:
     """Time of operators that only move bytes.
 

@@ -209,67 +209,6 @@ def reached_nodes(experts_per_token: Number, nodes: Number, node_limit: Number =
     return where(node_limit > 0, minimum(reached, maximum(node_limit, 1)), reached)
 
 
-def gathered_parameters(sharding: str, parameters: Number, micro_batches: Number = 1, passes: Number = 2) -> Number:
-    """Parameters that a device's group gathers per optimizer step.
-
-    Equation
-    --------
-    none: parameters (half of the all-reduce);  ZeRO-1, ZeRO-2: parameters, once per step
-    ZeRO-3: passes * micro_batches * parameters
-
-    Parameters
-    ----------
-    sharding : str
-        none, zero1, zero2 or zero3.
-    parameters : Number
-        Of the device's replica, after tensor and pipeline parallelism [1].
-    micro_batches : Number
-        Passes per optimizer step [1].
-    passes : Number
-        Gathers per micro-batch: forward and backward; 1 where weights stay gathered between them [1].
-
-    Source
-    ------
-    Rajbhandari et al. 2020 (ZeRO), arXiv 1910.02054, section 7.
-
-    Examples
-    --------
-    ZeRO-3 sends 1.5 times what data parallelism does: three units for two.
-
-    >>> gathered_parameters("zero3", 1) + reduced_parameters("zero3", 1)
-    3
-    >>> gathered_parameters("none", 1) + reduced_parameters("none", 1)
-    2
-    """
-    return parameters * micro_batches * passes if sharding == "zero3" else parameters
-
-
-def reduced_parameters(sharding: str, parameters: Number, micro_batches: Number = 1, *,
-                       each: bool = False) -> Number:  # fmt: skip
-    """Gradients that a device's group reduces per optimizer step.
-
-    Equation
-    --------
-    parameters, or micro_batches * parameters where each micro-batch's are reduced (ZeRO-2 and ZeRO-3 keep no others)
-
-    Parameters
-    ----------
-    sharding : str
-        none, zero1, zero2 or zero3.
-    parameters : Number
-        Of the device's replica, after tensor and pipeline parallelism [1].
-    micro_batches : Number
-        Passes per optimizer step [1].
-    each : bool
-        Whether the software reduces after each micro-batch rather than once per step.
-
-    Source
-    ------
-    Rajbhandari et al. 2020 (ZeRO), arXiv 1910.02054, sections 5 and 7.
-    """
-    return parameters * micro_batches if each and sharding in ("zero2", "zero3") else parameters
-
-
 def zeropp_parameters(options: tuple[str, ...]) -> tuple[float, float, float]:
     """What ZeRO++ leaves of ZeRO-3's traffic between nodes: forward gather, backward gather, gradients.
 

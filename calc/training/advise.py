@@ -90,8 +90,9 @@ def _enough_devices(estimate: TrainingEstimate) -> Iterator[Advice]:
     parallel = replace(scenario.parallel, data=None, sharding="zero3")
     while count < MOST_DEVICES:
         count *= 2
-        change = {"devices": count, "parallel.sharding": "zero3", "training.recompute": "full"}
-        found = _tried(estimate, change, f"{count} devices, ZeRO stage 3, every layer recomputed",
+        change = {"devices": count, "parallel.sharding": "zero3", "training.recompute": "full",
+                  "training.micro_batch_size": 1, **_freed(scenario)}  # fmt: skip
+        found = _tried(estimate, change, f"{count} devices, ZeRO stage 3, every layer recomputed, micro batch 1",
                        replace(scenario, devices=count, parallel=parallel, training=training))  # fmt: skip
         if found is not None and found.fits:
             yield found
@@ -182,14 +183,21 @@ def _degrees(scenario: Scenario) -> Iterator[tuple[dict[str, Any], str, Scenario
                 if degree and degree != now:
                     degrees: dict[str, Any] = {name: degree}
                     changed = replace(free, **degrees)
-                    yield {f"parallel.{name}": degree}, f"{name} {degree}", replace(scenario, parallel=changed)
+                    change = {f"parallel.{name}": degree, **_freed(scenario)}
+                    yield change, f"{name} {degree}", replace(scenario, parallel=changed)
         if parallel.pipeline and parallel.pipeline > 1:
             for chunks in (2, 4):
                 if chunks != parallel.virtual_pipeline:
                     changed = replace(parallel, virtual_pipeline=chunks)
                     yield ({"parallel.virtual_pipeline": chunks}, f"{chunks} interleaved chunks per stage",
                            replace(scenario, parallel=changed))  # fmt: skip
-        yield {"devices": 2 * devices}, f"{2 * devices} devices", replace(scenario, devices=2 * devices, parallel=free)
+        change = {"devices": 2 * devices, **_freed(scenario)}
+        yield change, f"{2 * devices} devices", replace(scenario, devices=2 * devices, parallel=free)
+
+
+def _freed(scenario: Scenario) -> dict[str, Any]:
+    """The change that lets the number of replicas follow from the devices, where the scenario fixes it."""
+    return {} if scenario.parallel.data is None else {"parallel.data": None}
 
 
 def _plain(value: Any) -> Any:

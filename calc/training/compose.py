@@ -107,8 +107,9 @@ class TrainingEstimate:
         precision = plan.computes_in
         peak = peak_of(scenario, precision)
         per_token = flop_conventions.mfu_flops(scenario.model, plan.training.sequence_length)
+        mode, modules, saves = plan.repeats
         again = flop_conventions.recomputed_mfu_flops(
-            scenario.model, plan.training.sequence_length, mode=plan.recompute, modules=plan.modules,
+            scenario.model, plan.training.sequence_length, mode=mode, modules=modules, saves=saves,
             rule=plan.parts.profile.recompute_rule, share=plan.recomputed_share)  # fmt: skip
         achieved = rate / devices
         found = {
@@ -205,9 +206,10 @@ def _token_flops(plan: Plan) -> TokenFlops:
     if adapter is not None:
         trainable = Trainable(share=0.0 if plan.frozen else adapter.share, rank=adapter.rank if plan.frozen else 0,
                               targets=tuple(sorted(adapter.targets)) if plan.frozen else ())  # fmt: skip
+    mode, modules, saves = plan.repeats
     return flops.token_flops(
         plan.scenario.model, plan.length, trainable=trainable, mtp=1 if training.mtp else 0,
-        capacity=training.capacity_factor or 1, mode=plan.recompute, modules=plan.modules,
+        capacity=training.capacity_factor or 1, mode=mode, modules=modules, saves=saves,
         rule=plan.parts.profile.recompute_rule, recomputed_share=plan.recomputed_share)  # fmt: skip
 
 

@@ -18,8 +18,9 @@ KINDS = ("weights", "gradients", "optimizer")
 HOST_SHARE = 0.5
 """Share of the host's memory bandwidth that a vectorized optimizer step reaches (DeepSpeed's CPU-Adam)."""
 HOST_MOST = 130e9
-"""What such a step moves at most [byte/s]: where memory is faster than a DGX-2's, processors set the pace, about
-4.6 billion parameters per second and node (fitted: Llama-3-8B on eight B200, 8,192 tokens, ml-engineering)."""
+"""What such a step moves at most [byte/s], whatever the memory: processors set the pace. Assumed: half of a DGX-2's
+memory bandwidth (two sockets of six channels at 2,666 MT/s: 256 GB/s), about 4.6 billion parameters per second and
+node. Eight B200 with Llama-3-8B at 8,192 tokens (ml-engineering) agree; no other run tells."""
 OPTIMIZER_BUFFERS, PARAMETER_BUFFERS = 4, 5
 """Pinned buffers that transfers to NVMe go through, as DeepSpeed's defaults (buffer_count)."""
 SIXTEEN_BIT = 2

@@ -64,13 +64,9 @@ class Operators:
         profile = plan.parts.profile
         self.passes = profile.memory_passes.value
         self.rate = profile.matmul.value
-        self.repeated = plan.recompute == "full"
-        """Whether layers run again whole, in backward."""
-        self.saves: tuple[str, ...] = ()
-        """What is kept of layers that run again."""
-        if profile.recompute_saves and "core_attn" in plan.modules:
-            self.repeated, self.saves = True, profile.recompute_saves
-        self.modules = () if self.repeated else plan.modules
+        mode, self.modules, self.saves = plan.repeats
+        self.repeated = mode == "full"
+        """Whether layers run again whole, in backward, but for what `saves` keeps."""
         # weights' gradients are added to a buffer, or written anew and reduced
         self.gradient_bytes = 2.0 if profile.gradients_in_backward else 2 * (
             4.0 if profile.accumulates_fp32 else plan.parts.recipe.gradient_bytes)  # fmt: skip

@@ -190,6 +190,17 @@ class Plan:
             return training.expert_imbalance
         return self.parts.profile.expert_imbalance.value
 
+    @cached_property
+    def repeats(self) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+        """What backward computes again: mode (none, full, modules), modules, and what a full repetition keeps.
+
+        Frameworks whose selective mode is by operator repeat each layer but for some results (`recompute_saves`).
+        """
+        saves = self.parts.profile.recompute_saves
+        if saves and "core_attn" in self.modules:
+            return "full", (), saves
+        return self.recompute, self.modules, ()
+
     @property
     def recomputed_share(self) -> Number:
         """Share of a stage's layers that full recomputation repeats."""

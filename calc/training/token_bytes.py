@@ -44,8 +44,8 @@ class TokenBytes:
 
     def _kept(self, kinds: list[tuple[Part, ...]]) -> list[Number]:
         plan = self.plan
-        saves = plan.parts.profile.recompute_saves
-        if saves and "selective" in plan.training.recompute:
+        _, _, saves = plan.repeats
+        if saves:
             hidden = plan.scenario.model.hidden_size
             return [self._of(held.kept_products(parts, saves, hidden, self.element)) for parts in kinds]
         if plan.recompute != "modules":
